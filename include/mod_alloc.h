@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * mod_alloc.h - allocation counters, windows and call sites of a program that runs on mod-alloc.
+ *
+ * mod-alloc is a malloc (mimalloc with the profiling built in). Link it or preload it in place of the
+ * system's malloc; then every call below tells what the program has allocated. Where mod-alloc is
+ * linked but another malloc won (mod_alloc_is_active() is 0), every figure is 0.
+ *
+ * Units        bytes are block sizes: what malloc_usable_size reports for the block, not what was asked
+ *              for; what was asked for is `requested_bytes`. `total - requested` is internal
+ *              fragmentation. Times are nanoseconds of CLOCK_MONOTONIC unless named otherwise.
+ * Threads      every function may be called from any thread at any time, also while others allocate.
+ * Signals      functions marked [signal-safe] may be called from a signal handler.
+ * Allocation   no function here allocates from malloc unless it says so.
+ */
+#ifndef MOD_ALLOC_H
+#define MOD_ALLOC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MOD_ALLOC_VERSION_MAJOR 0
+#define MOD_ALLOC_VERSION_MINOR 1
+#define MOD_ALLOC_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define MOD_ALLOC_EXPORT __attribute__((visibility("default")))
+#else
+#define MOD_ALLOC_EXPORT
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ------------------------------------------------------------------------------------------------
+ * Counters
+ *
+ *   counter             malloc, calloc, aligned, new   free, delete    realloc that moves or stays
+ *   alloc_count         +1                                             +1
+ *   free_count                                         +1
+ *   total_bytes         + block size                                   + growth, if it grew
+ *   current_bytes       + block size                   - block size    + or - the difference
+ *   peak_bytes          highest current_bytes
+ *   live_count          +1                             -1
+ *   peak_live_count     live_count when peak_bytes was reached
+ *   requested_bytes     + size asked                                   + new size asked
+ *
+ * realloc(NULL, n) counts as malloc; a failed call and free(NULL) count nothing. The numbers are the
+ * same in every mode (counters only, sampled, every allocation).
+ *
+ * Exactness: all counters are exact, but for the peaks of a process with several threads. A thread
+ * makes its balance known each 64 KiB; so the peak is low by at most (threads - 1) x 64 KiB. With one
+ * thread it is exact.
+ */
+typedef struct mod_alloc_stats {
+    uint64_t alloc_count;     /* allocations */
+    uint64_t free_count;      /* frees */
+    uint64_t total_bytes;     /* bytes allocated, ever */
+    uint64_t current_bytes;   /* bytes live now */
+    uint64_t peak_bytes;      /* highest current_bytes */
+    uint64_t live_count;      /* blocks live now */
+    uint64_t peak_live_count; /* blocks live when peak_bytes was reached */
+    uint64_t requested_bytes; /* bytes asked for, ever */
+    uint64_t reserved[8];     /* 0; room for later counters without a change of this struct's size */
+} mod_alloc_stats;
+
+/* The whole process, all threads, ended ones too. Sums one record a thread: well under 1 us for 8
+ * threads. [signal-safe] */
+MOD_ALLOC_EXPORT void mod_alloc_snapshot(mod_alloc_stats *stats);
+
+/* The calling thread alone, since it began: what it allocated and what it freed, also blocks of other
+ * threads. A thread that frees more than it allocated has a negative balance, shown as 0. Costs a few
+ * loads (under 20 ns). [signal-safe] */
+MOD_ALLOC_EXPORT void mod_alloc_thread_snapshot(mod_alloc_stats *stats);
+
+/* Begins the counts anew for the whole process: alloc_count, free_count, total_bytes, requested_bytes
+ * become 0; peak_bytes becomes current_bytes. current_bytes and live_count stay true. Later counts never
+ * wrap, whatever other threads do meanwhile. Open windows are not disturbed. Takes a lock. */
+MOD_ALLOC_EXPORT void mod_alloc_reset(void);
+
+/* ------------------------------------------------------------------------------------------------
+ * Windows: what happened between start and stop. Any number may be open at once, nested, overlapping,
+ * on several threads; each has a peak of its own. The struct needs no initialisation before start and
+ * no release after stop; a window that is never stopped costs nothing but its slot: at most
+ * MOD_ALLOC_WINDOWS_MAX process windows, and as many thread windows for each thread, keep peaks of their
+ * own at once; one opened beyond that counts rightly, but its peak may take in what was before it.
+ */
+#define MOD_ALLOC_WINDOWS_MAX 64
+
+typedef struct mod_alloc_profiler {
+    int64_t net_bytes;    /* set by stop: growth of current_bytes, negative if it fell */
+    int64_t net_count;    /* set by stop: growth of live_count, negative if it fell */
+    uint64_t private_[14];
+} mod_alloc_profiler;
+
+/* A window over the whole process. stop fills `stats`: alloc_count, free_count, total_bytes and
+ * requested_bytes are what was added inside the window; peak_bytes is the highest current_bytes of the
+ * process inside the window (absolute), peak_live_count the live_count then; current_bytes and live_count
+ * are the growth, 0 if they fell (the signed growth is in net_bytes and net_count). start and stop may be
+ * called on different threads. `stats` may be NULL. Each takes a lock; about as dear as a snapshot. */
+MOD_ALLOC_EXPORT void mod_alloc_profiler_start(mod_alloc_profiler *profiler);
+MOD_ALLOC_EXPORT void mod_alloc_profiler_stop(mod_alloc_profiler *profiler, mod_alloc_stats *stats);
+
+/* A window over the calling thread alone: start and stop must be called on the same thread. No lock and
+ * no atomic: start and stop together cost under 60 ns, so that each turn of a benchmark can have one.
+ * peak_bytes is the highest growth of the thread's balance above where it stood at start;
+ * peak_live_count the growth in blocks then. */
+MOD_ALLOC_EXPORT void mod_alloc_thread_profiler_start(mod_alloc_profiler *profiler);
+MOD_ALLOC_EXPORT void mod_alloc_thread_profiler_stop(mod_alloc_profiler *profiler, mod_alloc_stats *stats);
+
+/* ------------------------------------------------------------------------------------------------
+ * Call sites. A sample is an allocation chosen for a backtrace, by a Poisson process over bytes: each
+ * byte allocated is chosen with probability 1/R, R = MOD_ALLOC_SAMPLE (default 512 KiB). A sample of block
+ * size s stands for 1 / (1 - exp(-s/R)) allocations, so that every estimate below is unbiased. R = 1
+ * means every allocation: then all figures are exact. R = 0: none.
+ */
+
+/* How the walk of a stack ended. */
+typedef enum mod_alloc_walk_end {
+    MOD_ALLOC_WALK_COMPLETE = 0, /* reached the outermost frame */
+    MOD_ALLOC_WALK_CUT = 1,      /* stopped at MOD_ALLOC_FRAMES frames */
+    MOD_ALLOC_WALK_UNKNOWN = 2,  /* ended in code that has no unwind tables */
+    MOD_ALLOC_WALK_GUESSED = 3,  /* went on through such code by frame pointers, and arrived */
+    MOD_ALLOC_WALK_BROKEN = 4,   /* left the stack, or made no progress */
+    MOD_ALLOC_WALK_NONE = 5      /* no walk was possible (re-entry, or the overflow site) */
+} mod_alloc_walk_end;
+
+/* One call site. Counts and bytes are estimates (exact when every allocation is sampled); the raw number
+ * of samples is beside them. Bytes are block sizes except those named requested.
+ * realloc moves a block to the site that called realloc, with its birth kept: the first site's live
+ * figures fall and its freed figures grow, but no lifetime is counted there. (Valgrind's DHAT leaves the
+ * block at its first site; its lifetimes begin at the same birth.) */
+typedef struct mod_alloc_call_site {
+    const uintptr_t *frames; /* return addresses, innermost first; valid during the visit */
+    size_t frame_count;
+    uint32_t id;             /* 1, 2, 3 ...; 0 is the overflow site: what found no room in the region */
+    mod_alloc_walk_end walk_end;
+    uint64_t alloc_samples, free_samples;
+    uint64_t alloc_count, alloc_bytes, alloc_requested_bytes;
+    uint64_t free_count, free_bytes, free_requested_bytes;
+    uint64_t live_count, live_bytes, live_requested_bytes;
+    uint64_t at_peak_count, at_peak_bytes, at_peak_requested_bytes; /* live at the process's peak */
+    uint64_t peak_count, peak_bytes; /* highest live_bytes of this site; blocks live then */
+    uint64_t lifetime_count;         /* blocks whose life ended here */
+    uint64_t lifetime_sum_ns, lifetime_min_ns, lifetime_max_ns; /* of those */
+    uint64_t short_lived_count;      /* of those, shorter than MOD_ALLOC_SHORT_LIVED */
+    uint64_t remote_free_count;      /* freed on another thread than allocated */
+    uint64_t reserved[6];
+} mod_alloc_call_site;
+
+/* Return 0 to go on, anything else to stop. May allocate. */
+typedef int mod_alloc_call_site_visitor(const mod_alloc_call_site *site, void *context);
+
+/* Visits each site once, while other threads go on allocating. Returns the number visited. */
+MOD_ALLOC_EXPORT size_t mod_alloc_call_sites(mod_alloc_call_site_visitor *visitor, void *context);
+
+/* The same as an array, in memory of its own (not malloc's); frames stay valid until it is freed with
+ * mod_alloc_call_sites_free. Returns NULL, with *count = 0, where there is no site or no memory. */
+MOD_ALLOC_EXPORT mod_alloc_call_site *mod_alloc_call_sites_get(size_t *count);
+MOD_ALLOC_EXPORT void mod_alloc_call_sites_free(mod_alloc_call_site *sites);
+
+/* Samples that found no room for their stack and went to the overflow site. [signal-safe] */
+MOD_ALLOC_EXPORT uint64_t mod_alloc_sites_dropped(void);
+
+typedef struct mod_alloc_sampling_stats {
+    uint64_t sample_bytes;      /* R now; 0 = off, 1 = every allocation */
+    uint64_t samples;           /* samples taken */
+    uint64_t sites;             /* distinct stacks */
+    uint64_t dropped;           /* samples counted at the overflow site */
+    uint64_t walks[6];          /* walks by how they ended: indexed by mod_alloc_walk_end */
+    uint64_t region_bytes_used; /* of MOD_ALLOC_MEMORY */
+    uint64_t region_bytes_max;
+    uint64_t reserved[4];
+} mod_alloc_sampling_stats;
+
+MOD_ALLOC_EXPORT void mod_alloc_sampling(mod_alloc_sampling_stats *stats); /* [signal-safe] */
+
+/* Changes R while the program runs: 0 = off, 1 = every allocation, else the mean number of bytes between
+ * samples. Each thread takes it up at its next slow path, at the latest after one gap. [signal-safe] */
+MOD_ALLOC_EXPORT void mod_alloc_set_sampling(uint64_t bytes);
+
+/* ------------------------------------------------------------------------------------------------
+ * What is this? */
+
+/* 1 if malloc is mod-alloc's in this process, 0 if not. [signal-safe] */
+MOD_ALLOC_EXPORT int mod_alloc_is_active(void);
+MOD_ALLOC_EXPORT const char *mod_alloc_version(void);          /* "0.1.0" [signal-safe] */
+MOD_ALLOC_EXPORT const char *mod_alloc_mimalloc_version(void); /* "2.0.9" [signal-safe] */
+
+/* The region: the memory that holds the profile, laid out as src/region/layout.h says. For the report
+ * library; NULL where there is none. [signal-safe] */
+MOD_ALLOC_EXPORT const void *mod_alloc_region(size_t *size);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

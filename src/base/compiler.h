@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * compiler.h - what we ask of the compiler and the instruction set: the only file with #if on either.
+ */
+#ifndef MODA_BASE_COMPILER_H
+#define MODA_BASE_COMPILER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define moda_likely(x) __builtin_expect(!!(x), 1)
+#define moda_unlikely(x) __builtin_expect(!!(x), 0)
+#define MODA_NOINLINE __attribute__((noinline))
+#define MODA_INLINE static inline __attribute__((always_inline))
+#define MODA_COLD __attribute__((noinline, cold))
+#define MODA_HIDDEN __attribute__((visibility("hidden")))
+#define MODA_EXPORT __attribute__((visibility("default")))
+#define MODA_WEAK __attribute__((weak))
+#define MODA_NORETURN __attribute__((noreturn))
+#define MODA_PRINTF(format, first) __attribute__((format(printf, format, first)))
+/* Thread-local data of the preloaded library: one load from a fixed offset, no call. */
+#define MODA_TLS __thread __attribute__((tls_model("initial-exec")))
+#define MODA_CACHE_LINE 64
+
+#define moda_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define moda_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define moda_store_relaxed(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define moda_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define moda_add_relaxed(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
+
+/* Adds to a word that this thread alone writes and others read: no lock prefix, no torn value, and (on
+ * x86) one instruction, so that a signal handler on the same thread never sees or loses half of it. gcc 12
+ * makes three of a relaxed load and store, and with plain C may merge neighbouring words into one
+ * vector add (4 instructions more on the malloc path). */
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+#define MODA_ASM_ADD 1
+#else
+#define MODA_ASM_ADD 0
+#endif
+
+#if MODA_ASM_ADD
+MODA_INLINE void moda_own_add(uint64_t *word, uint64_t n) {
+    __asm__("addq %1, %0" : "+m"(*word) : "er"(n) : "cc");
+}
+MODA_INLINE void moda_own_increment(uint64_t *word) {
+    __asm__("incq %0" : "+m"(*word) : : "cc");
+}
+MODA_INLINE void moda_own_subtract(int64_t *word, uint64_t n) {
+    __asm__("subq %1, %0" : "+m"(*word) : "er"(n) : "cc");
+}
+/* True if the word is below 0 afterwards. */
+MODA_INLINE bool moda_own_subtract_is_negative(int64_t *word, uint64_t n) {
+    bool negative;
+    __asm__("subq %2, %0" : "+m"(*word), "=@ccs"(negative) : "er"(n));
+    return negative;
+}
+#else
+MODA_INLINE void moda_own_add(uint64_t *word, uint64_t n) {
+    moda_store_relaxed(word, moda_load_relaxed(word) + n);
+}
+MODA_INLINE void moda_own_increment(uint64_t *word) {
+    moda_own_add(word, 1);
+}
+MODA_INLINE void moda_own_subtract(int64_t *word, uint64_t n) {
+    moda_store_relaxed(word, moda_load_relaxed(word) - (int64_t)n);
+}
+MODA_INLINE bool moda_own_subtract_is_negative(int64_t *word, uint64_t n) {
+    const int64_t left = moda_load_relaxed(word) - (int64_t)n;
+    moda_store_relaxed(word, left);
+    return left < 0;
+}
+#endif
+
+/* A counter of time that costs a few nanoseconds and is the same on all cores. */
+#if defined(__x86_64__)
+MODA_INLINE uint64_t moda_ticks(void) {
+    uint32_t low, high;
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return ((uint64_t)high << 32) | low;
+}
+MODA_INLINE void moda_pause(void) {
+    __asm__ volatile("pause");
+}
+#define MODA_MACHINE "x86_64"
+#elif defined(__aarch64__)
+MODA_INLINE uint64_t moda_ticks(void) {
+    uint64_t ticks;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(ticks));
+    return ticks;
+}
+MODA_INLINE void moda_pause(void) {
+    __asm__ volatile("yield");
+}
+#define MODA_MACHINE "aarch64"
+#else
+#error "mod-alloc knows x86-64 and aarch64"
+#endif
+
+#endif

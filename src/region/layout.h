@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * layout.h - the region, field by field: the one thing that the inside and the outside share.
+ *
+ * The region is one mapping (a file, or anonymous memory) that holds all the profile: a header, then
+ * records that are handed out from front to back and never move or go away. Records point to each other by
+ * `moda_ref`: the offset from the region's start, divided by 16; 0 is "none". All integers have the
+ * byte order of the machine that wrote them.
+ *
+ * Writers are the program's threads while they run; a reader may look at any moment, also after the
+ * program has died in the middle of a write. So:
+ *   1. a record is filled before the link that makes it reachable is stored (release);
+ *   2. fields that belong together are guarded by a `seq`: odd while they change; a reader takes the
+ *      fields between two equal even values, gives up after some tries and takes what it has;
+ *   3. a reader trusts nothing: each ref, count and length is checked against the region's size.
+ *
+ * Any change to a struct here is a new MODA_REGION_VERSION.
+ */
+#ifndef MODA_REGION_LAYOUT_H
+#define MODA_REGION_LAYOUT_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define MODA_REGION_MAGIC "MODALLOC"
+#define MODA_REGION_VERSION 1u
+#define MODA_REGION_BYTE_ORDER 0x01020304u
+#define MODA_REGION_ALIGN 64u /* of each record */
+
+typedef uint32_t moda_ref;
+#define MODA_REF_UNIT 16u
+
+#define MODA_FRAMES_MAX 512u
+#define MODA_SIZE_CLASSES 64u /* class k: sizes s with 2^(k-1) < s <= 2^k; class 0: s <= 1 */
+#define MODA_COUNT_ONE 65536u /* estimated counts are fixed point: 65536 stands for one block */
+#define MODA_THREAD_WINDOWS 64u
+#define MODA_TIMELINE_POINTS 1024u
+
+/* ---- call sites ---- */
+
+/* What is known of a call site. Each figure is a sum over samples: of 1 (samples), of the sample's
+ * weight x 65536 (counts), or of weight x size rounded (bytes). Live = alloc - free, of each kind. */
+typedef struct moda_site_counts {
+    uint64_t alloc_samples;
+    uint64_t alloc_count; /* x 65536 */
+    uint64_t alloc_bytes;
+    uint64_t alloc_requested;
+    uint64_t free_samples;
+    uint64_t free_count; /* x 65536; also blocks that realloc moved to another site */
+    uint64_t free_bytes;
+    uint64_t free_requested;
+    uint64_t lifetime_count; /* x 65536: blocks whose life ended at this site */
+    uint64_t lifetime_sum;   /* ticks x weight */
+    uint64_t lifetime_min;   /* ticks; UINT64_MAX where none ended */
+    uint64_t lifetime_max;
+    uint64_t short_lived_count; /* x 65536 */
+    uint64_t remote_free_count; /* x 65536 */
+    /* Live at the heap's peak, valid if at_peak_epoch is the header's peak_epoch; otherwise the site has not
+     * changed since the peak, and its live figures of now are those of the peak. */
+    uint64_t at_peak_epoch;
+    int64_t at_peak_count; /* x 65536 */
+    int64_t at_peak_bytes;
+    int64_t at_peak_requested;
+    /* The site's own high-water mark of live bytes. In a delta: above the live bytes at which the delta
+     * began. */
+    int64_t peak_bytes;
+    int64_t peak_count; /* x 65536 */
+} moda_site_counts;
+
+/* A distinct call stack. The overflow site has id 0, no frames, and walk_end NONE. */
+typedef struct moda_site {
+    /* const after publication, but for the links, which are set before */
+    moda_ref next_in_bucket;
+    moda_ref next_in_list; /* the site made before this one; the list begins at header.site_list */
+    uint32_t hash;
+    uint32_t id;
+    uint16_t frame_count;
+    uint8_t walk_end;     /* mod_alloc_walk_end */
+    uint8_t guessed;      /* frames found by guess */
+    uint32_t generation;  /* header.module_generation when it was made */
+    uint32_t first_slot;  /* slot of the thread that made it */
+    uint32_t counts_lock; /* odd while counts are being changed */
+    moda_site_counts counts;
+    uint64_t frames[]; /* return addresses, innermost first */
+} moda_site;
+
+/* What one thread has gathered for a site and not yet added to it: a reader adds both. */
+typedef struct moda_site_delta {
+    uint32_t seq;
+    moda_ref site; /* 0 = empty */
+    uint64_t padding;
+    moda_site_counts counts;
+} moda_site_delta;
+
+/* A thread's deltas: a power of two of entries. */
+typedef struct moda_delta_cache {
+    uint32_t entries;
+    uint32_t padding[15];
+    moda_site_delta delta[];
+} moda_delta_cache;
+
+/* The hash table of sites: site_buckets points to the newest, the older ones stay where they are, unused. */
+typedef struct moda_buckets {
+    uint32_t count; /* power of two */
+    uint32_t padding[3];
+    moda_ref first[]; /* chained by next_in_bucket */
+} moda_buckets;
+
+/* ---- threads ---- */
+
+enum { MODA_SLOT_FREE = 0, MODA_SLOT_TAKEN = 1, MODA_SLOT_ORPHAN = 2 };
+
+typedef struct moda_peak_mark {
+    int64_t bytes;
+    int64_t count;
+} moda_peak_mark;
+
+typedef struct moda_counts {
+    uint64_t alloc_count;
+    uint64_t free_count;
+    uint64_t total_bytes;
+    uint64_t freed_bytes;
+    uint64_t requested_bytes;
+} moda_counts;
+
+/* One thread's counters. Written by its thread alone (the orphan shard: by any, atomically), read by all.
+ *
+ *   total_bytes  = budget - countdown
+ *   freed_bytes  = free_budget - freed_mark
+ *   balance      = total_bytes - freed_bytes
+ *   mark         = budget - free_budget: the highest balance seen since the mark was last moved
+ *
+ * A malloc takes the block size off `countdown`; a free takes it off `freed_mark`, and where it finds
+ * countdown < freed_mark the balance stands above the mark, which is then moved up to it.
+ */
+typedef struct moda_shard {
+    /* owner, on the fast paths */
+    int64_t countdown; /* block bytes until the slow path wants to look; below 0: it looks each time */
+    int64_t freed_mark;
+    uint64_t alloc_count;
+    uint64_t free_count;
+    uint64_t requested_bytes;
+    /* owner, when the mark or the countdown is set; guarded by seq */
+    int64_t budget;
+    int64_t free_budget;
+    int64_t mark_live; /* alloc_count - free_count when the mark was reached */
+
+    /* owner, slow paths */
+    uint32_t seq;
+    uint32_t state; /* MODA_SLOT_* */
+    uint32_t index; /* of the slot; const */
+    uint32_t incarnation;
+    uint32_t tid;
+    uint32_t window_epoch;
+    int64_t published;          /* the balance that the process's sum has of this shard */
+    moda_peak_mark pending;     /* highest mark since the last publish */
+    int64_t sample_left;        /* block bytes until the next sample, at the last setting of countdown */
+    int64_t countdown_set;      /* what countdown was set to then */
+    uint64_t random;            /* the sampler's stream */
+    uint64_t sample_bytes;      /* R this thread works with */
+    uint64_t next_maintenance;  /* ticks */
+    moda_ref deltas;            /* moda_delta_cache, or 0 */
+    uint32_t thread_windows;    /* open thread windows */
+    uint64_t started_ticks;
+    char name[16];
+
+    /* whoever resets, under the registry's lock; guarded by base_seq */
+    uint32_t base_seq;
+    uint32_t padding0;
+    moda_counts base; /* what a reader takes off each count */
+
+    /* owner: samples */
+    uint64_t samples;
+    uint64_t walks[6]; /* by mod_alloc_walk_end */
+    uint64_t dropped;
+    uint64_t size_samples[MODA_SIZE_CLASSES]; /* estimated allocations by block size, x 65536 */
+
+    /* owner: thread windows; mark[i]: highest balance between the i-th start and the next */
+    moda_peak_mark window_mark[MODA_THREAD_WINDOWS];
+    uint32_t window_id[MODA_THREAD_WINDOWS];
+    uint32_t window_next_id;
+    uint32_t padding1[15];
+} moda_shard;
+
+_Static_assert(offsetof(moda_shard, seq) == 64, "the fast paths' fields fill one cache line");
+_Static_assert(sizeof(moda_shard) % 64 == 0, "shards do not share cache lines");
+
+typedef struct moda_shard_block {
+    moda_ref next;
+    uint32_t first_index;
+    uint32_t count;
+    uint32_t padding[13];
+    moda_shard shard[];
+} moda_shard_block;
+
+/* ---- modules ---- */
+
+/* An object that was mapped. Two records may have overlapping ranges if their generations differ. */
+typedef struct moda_module {
+    moda_ref next; /* made before this one */
+    uint32_t generation_mapped;
+    uint32_t generation_unmapped; /* 0 = still mapped, as far as is known */
+    uint32_t path_length;
+    uint64_t start; /* address range of its segments */
+    uint64_t end;
+    uint64_t load_bias; /* address = load_bias + the address in the object's file */
+    uint64_t text_start; /* first executable segment in memory, and where it is in the file */
+    uint64_t text_end;
+    uint64_t text_file_offset;
+    uint32_t build_id_length;
+    uint8_t build_id[32];
+    uint32_t padding;
+    char path[]; /* NUL-terminated; "[vdso]" for the vDSO */
+} moda_module;
+
+/* ---- timeline ---- */
+
+typedef struct moda_timeline_point {
+    uint64_t ticks;
+    uint64_t current_bytes;
+    uint64_t live_count;
+    uint64_t total_bytes;
+    uint64_t alloc_count;
+    uint64_t resident_bytes; /* of the process; 0 = not looked up */
+} moda_timeline_point;
+
+/* Points at even spacing: when it is full every second one goes and the spacing doubles. */
+typedef struct moda_timeline {
+    uint32_t seq;
+    uint32_t count;
+    uint64_t interval_ticks;
+    moda_timeline_point point[MODA_TIMELINE_POINTS];
+} moda_timeline;
+
+/* ---- header ---- */
+
+enum {
+    MODA_REGION_CLEAN_EXIT = 1, /* the program ended by exit or by returning from main */
+    MODA_REGION_FILE = 2,       /* backed by a file */
+    MODA_REGION_FORKED = 4,     /* of a forked child: live figures began with the parent's */
+};
+
+typedef struct moda_region_header {
+    /* const */
+    char magic[8];
+    uint32_t version;
+    uint32_t byte_order;
+    uint32_t header_size;
+    uint32_t shard_size;
+    uint32_t site_size;
+    uint32_t module_size;
+    uint64_t memory_max;  /* MOD_ALLOC_MEMORY: the region never grows beyond */
+    uint64_t region_base; /* address of the region in the program */
+    uint32_t page_size;
+    uint32_t pid;
+    uint32_t parent_pid;
+    uint32_t fork_count; /* how many forks lie between this process and the first */
+    uint64_t start_realtime_ns;
+    uint64_t start_monotonic_ns;
+    uint64_t start_ticks;
+    char mod_alloc_version[16];
+    char mimalloc_version[16];
+    char machine[16]; /* "x86_64", "aarch64" */
+    uint32_t frames_max;
+    uint32_t unwinder; /* 0 auto, 1 fp, 2 tables */
+    uint64_t seed;
+    uint64_t short_lived_ns;
+    char executable[512];
+    char command_line[2048]; /* arguments joined by spaces, cut */
+
+    /* changes */
+    uint64_t sample_bytes; /* R now */
+    uint64_t sample_changes; /* times it was changed while running */
+    uint32_t flags;        /* MODA_REGION_* */
+    uint32_t exit_status;  /* if CLEAN_EXIT and known */
+    uint64_t used;         /* bytes handed out */
+    uint64_t committed;    /* bytes that the file has, or may be touched */
+    uint32_t clock_seq;    /* guards the next two: the newest pair, to turn ticks into time */
+    uint32_t padding0;
+    uint64_t latest_ticks;
+    uint64_t latest_monotonic_ns;
+
+    moda_ref shard_blocks; /* first moda_shard_block */
+    uint32_t slot_count;   /* slots in all blocks */
+    uint32_t threads_ever;
+    uint32_t threads_now;
+
+    moda_ref site_buckets;
+    moda_ref site_list; /* newest moda_site */
+    uint32_t site_count; /* without the overflow site */
+    moda_ref overflow_site;
+
+    moda_ref modules; /* newest moda_module */
+    uint32_t module_count;
+    uint32_t module_generation;
+    moda_ref timeline; /* moda_timeline or 0 */
+
+    /* the process's peak */
+    int64_t published_sum; /* sum of shards' published balances */
+    uint64_t peak_epoch;   /* see moda_site_counts.at_peak_epoch */
+    uint32_t peak_seq;     /* guards the next two */
+    uint32_t padding1;
+    int64_t peak_bytes;
+    int64_t peak_live;
+    uint64_t peak_ticks;
+
+    /* memory as the system sees it, looked at now and then and at exit; bytes */
+    uint64_t resident_bytes;
+    uint64_t resident_peak_bytes;
+    uint64_t heap_committed_bytes; /* what mimalloc holds */
+    uint64_t region_resident_bytes;
+
+    uint64_t dropped_disk; /* records that found no disk space */
+    uint64_t reserved[16];
+} moda_region_header;
+
+_Static_assert(sizeof(moda_region_header) <= 4096, "the header fits the first page");
+#define MODA_REGION_FIRST 4096u /* where records begin */
+
+#endif
