@@ -152,9 +152,9 @@ typedef struct moda_shard {
     uint32_t index; /* of the slot; const */
     uint32_t incarnation;
     uint32_t tid;
-    uint32_t window_epoch;
-    int64_t published;          /* the balance that the process's sum has of this shard */
-    moda_peak_mark pending;     /* highest mark since the last publish */
+    uint32_t mark_epoch;        /* header.solo_epoch when the mark was last set to the balance */
+    int64_t published;          /* the balance that header.published_sum has of this shard; atomic: any thread */
+    moda_peak_mark pending;     /* highest mark since mark_epoch, where the mark itself was moved down */
     int64_t sample_left;        /* block bytes until the next sample, at the last setting of countdown */
     int64_t countdown_set;      /* what countdown was set to then */
     uint64_t random;            /* the sampler's stream */
@@ -170,6 +170,10 @@ typedef struct moda_shard {
     uint32_t padding0;
     moda_counts base; /* what a reader takes off each count */
 
+    /* owner, when it takes the slot: what the slot's earlier threads had counted */
+    moda_counts started;
+    int64_t padding2;
+
     /* owner: samples */
     uint64_t samples;
     uint64_t walks[6]; /* by mod_alloc_walk_end */
@@ -180,7 +184,7 @@ typedef struct moda_shard {
     moda_peak_mark window_mark[MODA_THREAD_WINDOWS];
     uint32_t window_id[MODA_THREAD_WINDOWS];
     uint32_t window_next_id;
-    uint32_t padding1[15];
+    uint32_t padding1[9];
 } moda_shard;
 
 _Static_assert(offsetof(moda_shard, seq) == 64, "the fast paths' fields fill one cache line");
@@ -296,7 +300,10 @@ typedef struct moda_region_header {
     uint32_t module_generation;
     moda_ref timeline; /* moda_timeline or 0 */
 
-    /* the process's peak */
+    /* The process's peak: the greatest of peak_bytes, the balances' sum now, and, if threads_now is 1 and that
+     * thread's mark_epoch is solo_epoch, the others' balances plus the greater of its mark and its pending. */
+    uint32_t solo_epoch;   /* counts threads that came or went */
+    uint32_t padding3;
     int64_t published_sum; /* sum of shards' published balances */
     uint64_t peak_epoch;   /* see moda_site_counts.at_peak_epoch */
     uint32_t peak_seq;     /* guards the next two */
