@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""instructions.py - exact instruction counts, by callgrind: what one malloc and free cost, and what a
+whole program costs, under one malloc and another.
+
+    instructions.py loops LIB[:VAR=VALUE...] ... [--questions pair,batch] [--sizes 16,64]
+    instructions.py program LIB[:VAR=VALUE...] ... -- COMMAND [ARG...]
+    instructions.py check GOLDEN --plain LIB --ours LIB     (what ctest runs: exit 1 on a difference)
+    instructions.py write GOLDEN --plain LIB --ours LIB     (the golden file anew, after a look at the change)
+
+The first LIB is the one the others are compared with; "system" is the system's malloc. Counts are of
+instructions executed in user space: no clock, no noise, the same each time. What they do not show is
+in README.md.
+"""
+import argparse
+import glob
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+LOOPS = os.environ.get("MOD_ALLOC_BENCH_LOOPS", "bench_instructions")
+
+
+def environment(spec):
+    """LIB[:VAR=VALUE...] -> the environment that runs it."""
+    lib, *settings = spec.split(":")
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("LD_PRELOAD", "MOD_ALLOC_", "MIMALLOC_"))}
+    if lib != "system":
+        env["LD_PRELOAD"] = os.path.abspath(lib)
+    env["MOD_ALLOC_SEED"] = "1"  # the sampler's draws, the same each time
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        env[name] = value
+    return env
+
+
+def callgrind(spec, command, directory, stdout=subprocess.DEVNULL):
+    out = os.path.join(directory, "cg")
+    for old in glob.glob(out + "*"):
+        os.unlink(old)
+    # Valgrind itself must not be preloaded: it hands LD_PRELOAD on to the program it runs.
+    done = subprocess.run(
+        ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--"] + command,
+        env=environment(spec), stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        sys.exit(f"instructions.py: {' '.join(command)} under {spec}: status {done.returncode}\n{done.stderr[-2000:]}")
+    return out, done.stderr
+
+
+def loops(spec, questions, sizes):
+    """{(question, size): instructions for one more block}"""
+    totals = {}
+    with tempfile.TemporaryDirectory() as directory:
+        out, _ = callgrind(spec, [LOOPS, questions] + [str(s) for s in sizes], directory)
+        for path in glob.glob(out + ".*"):
+            with open(path) as dump:
+                text = dump.read()
+            name = re.search(r"^desc: Trigger: Client Request: (\S+) (\d+) (\d+)$", text, re.M)
+            total = re.search(r"^totals: (\d+)$", text, re.M)
+            if name and total:
+                totals[name[1], int(name[2]), int(name[3])] = int(total[1])
+    result = {}
+    for question, size in sorted({key[:2] for key in totals}):
+        few, many = sorted(blocks for q, s, blocks in totals if (q, s) == (question, size))
+        result[question, size] = (totals[question, size, many] - totals[question, size, few]) / (many - few)
+    if not result:
+        sys.exit("instructions.py: callgrind wrote no dumps")
+    return result
+
+
+def program(spec, command):
+    with tempfile.TemporaryDirectory() as directory:
+        _, errors = callgrind(spec, command, directory)
+    return int(re.search(r"Collected : (\d+)", errors)[1])
+
+
+def table(rows):
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(cell.rjust(width) if i else cell.ljust(width)
+                        for i, (cell, width) in enumerate(zip(row, widths))))
+
+
+def name_of(spec):
+    lib, *settings = spec.split(":")
+    return ":".join([re.sub(r"^lib|\.so.*$", "", os.path.basename(lib))] + settings)
+
+
+def command_loops(arguments):
+    results = [loops(spec, arguments.questions, arguments.sizes) for spec in arguments.libs]
+    rows = [["instructions"] + [name_of(spec) for spec in arguments.libs]
+            + [f"{name_of(spec)} - first" for spec in arguments.libs[1:]]]
+    for key in sorted(results[0], key=lambda k: (arguments.questions.find(k[0]), k[1])):
+        rows.append([f"{key[0]} {key[1]}"] + [f"{r[key]:.2f}" for r in results]
+                    + [f"{r[key] - results[0][key]:+.2f}" for r in results[1:]])
+    table(rows)
+
+
+def command_program(arguments):
+    counts = [program(spec, arguments.command) for spec in arguments.libs]
+    table([["malloc", "instructions", "ratio"]] + [
+        [name_of(spec), str(count), f"{count / counts[0]:.5f}"] for spec, count in zip(arguments.libs, counts)])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    numbers = lambda text: [int(n) for n in text.split(",")]
+    one = commands.add_parser("loops")
+    one.add_argument("libs", nargs="+")
+    one.add_argument("--questions", default="pair,batch")
+    one.add_argument("--sizes", type=numbers, default=[16, 64, 256, 1000, 4096, 40000])
+    one.set_defaults(run=command_loops)
+    two = commands.add_parser("program")
+    two.add_argument("libs", nargs="+")
+    two.add_argument("command", nargs=argparse.REMAINDER)
+    two.set_defaults(run=command_program)
+    argv = sys.argv[1:]
+    rest = []
+    if "--" in argv:
+        rest = argv[argv.index("--") + 1:]
+        argv = argv[:argv.index("--")]
+    arguments = parser.parse_args(argv)
+    if rest:
+        arguments.command = rest
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()
