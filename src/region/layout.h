@@ -117,8 +117,9 @@ typedef struct moda_peak_mark {
 } moda_peak_mark;
 
 typedef struct moda_counts {
-    uint64_t alloc_count;
+    uint64_t alloc_count; /* reallocations are in it */
     uint64_t free_count;
+    uint64_t realloc_count; /* blocks live = alloc_count - free_count - realloc_count */
     uint64_t total_bytes;
     uint64_t freed_bytes;
     uint64_t requested_bytes;
@@ -144,7 +145,7 @@ typedef struct moda_shard {
     /* owner, when the mark or the countdown is set; guarded by seq */
     int64_t budget;
     int64_t free_budget;
-    int64_t mark_live; /* alloc_count - free_count when the mark was reached */
+    int64_t mark_live; /* blocks live when the mark was reached */
 
     /* owner, slow paths */
     uint32_t seq;
@@ -160,6 +161,7 @@ typedef struct moda_shard {
     uint64_t random;            /* the sampler's stream */
     uint64_t sample_bytes;      /* R this thread works with */
     uint64_t next_maintenance;  /* ticks */
+    uint64_t realloc_count;
     moda_ref deltas;            /* moda_delta_cache, or 0 */
     uint32_t thread_windows;    /* open thread windows */
     uint64_t started_ticks;
@@ -172,6 +174,7 @@ typedef struct moda_shard {
 
     /* owner, when it takes the slot: what the slot's earlier threads had counted */
     moda_counts started;
+    moda_peak_mark thread_peak; /* highest mark since then, where the mark itself was moved down */
     int64_t padding2;
 
     /* owner: samples */
@@ -184,7 +187,7 @@ typedef struct moda_shard {
     moda_peak_mark window_mark[MODA_THREAD_WINDOWS];
     uint32_t window_id[MODA_THREAD_WINDOWS];
     uint32_t window_next_id;
-    uint32_t padding1[9];
+    uint32_t padding1[15];
 } moda_shard;
 
 _Static_assert(offsetof(moda_shard, seq) == 64, "the fast paths' fields fill one cache line");

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * peak.c - the highest balance of the process, and of each open window.
+ *
+ * A thread's shard knows its own highest balance exactly (the mark). With one thread that is the
+ * process's, but for what other slots hold, which then stands still: so the peak is exact. With several
+ * threads marks of different moments cannot be added; instead each thread makes its balance known
+ * when it has allocated MODA_PUBLISH_BYTES, and the sum of the known balances, when it is above the peak by
+ * enough to matter, is confirmed by reading all shards (the known balances are too high where a
+ * thread has since freed). So the peak is never too high, and low by at most
+ * (threads - 1) x (MODA_VERIFY_BYTES + MODA_PUBLISH_BYTES) and what the publishing thread itself freed
+ * meanwhile.
+ *
+ * No lock: a signal handler may allocate, and so come here, while its thread is in the middle of this.
+ */
+#include "shard/peak.h"
+#include "shard/shard.h"
+
+#include "region/region.h"
+
+/* The windows' peaks: bit i of window_mask is set while window i is open. */
+static uint64_t window_mask;
+static moda_peak_mark window_peak[MOD_ALLOC_WINDOWS_MAX];
+
+static bool raise(moda_peak_mark *peak, int64_t bytes, int64_t live) {
+    int64_t old = moda_load_relaxed(&peak->bytes);
+    while (bytes > old) {
+        if (__atomic_compare_exchange_n(&peak->bytes, &old, bytes, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+            moda_store_relaxed(&peak->count, live);
+            return true;
+        }
+    }
+    return false;
+}
+
+static void raise_process(int64_t bytes, int64_t live) {
+    moda_region_header *header = moda_region();
+    int64_t old = moda_load_relaxed(&header->peak_bytes);
+    while (bytes > old) {
+        if (__atomic_compare_exchange_n(&header->peak_bytes, &old, bytes, true, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED)) {
+            moda_store_relaxed(&header->peak_live, live);
+            moda_store_relaxed(&header->peak_ticks, moda_ticks());
+            moda_add_relaxed(&header->peak_epoch, 1);
+            return;
+        }
+    }
+}
+
+void moda_peak_offer(int64_t bytes, int64_t live) {
+    raise_process(bytes, live);
+    for (uint64_t mask = moda_load_acquire(&window_mask); mask; mask &= mask - 1) {
+        raise(&window_peak[__builtin_ctzll(mask)], bytes, live);
+    }
+}
+
+int64_t moda_peak_level(void) {
+    int64_t level = moda_load_relaxed(&moda_region()->peak_bytes);
+    for (uint64_t mask = moda_load_relaxed(&window_mask); mask; mask &= mask - 1) {
+        const int64_t peak = moda_load_relaxed(&window_peak[__builtin_ctzll(mask)].bytes);
+        level = peak < level ? peak : level;
+    }
+    return level;
+}
+
+/* The highest balance of a shard since its mark_epoch. */
+static moda_peak_mark high_of(const moda_shard *shard) {
+    moda_peak_mark high = moda_shard_high(shard);
+    if (moda_load_relaxed(&shard->pending.bytes) > high.bytes) {
+        high.bytes = moda_load_relaxed(&shard->pending.bytes);
+        high.count = moda_load_relaxed(&shard->pending.count);
+    }
+    return high;
+}
+
+static bool is_solo(const moda_shard *shard) {
+    const moda_region_header *header = moda_region();
+    return moda_load_relaxed(&header->threads_now) == 1 &&
+           moda_load_relaxed(&shard->mark_epoch) == moda_load_relaxed(&header->solo_epoch);
+}
+
+/* The process's high-water mark while this shard's thread was the only one. */
+static moda_peak_mark solo_high(const moda_shard *shard, const moda_totals *totals) {
+    moda_peak_mark high = high_of(shard);
+    high.bytes += totals->balance - moda_shard_balance(shard);
+    high.count += totals->live - moda_shard_live(shard);
+    return high;
+}
+
+static void offer_solo(const moda_shard *shard) {
+    moda_totals totals;
+    moda_totals_read(&totals);
+    const moda_peak_mark high = solo_high(shard, &totals);
+    moda_peak_offer(high.bytes, high.count);
+}
+
+static void offer_sum(void) {
+    moda_totals totals;
+    moda_totals_read(&totals);
+    moda_peak_offer(totals.balance, totals.live);
+}
+
+/* Marks are trusted from here on: what they were before came from a time with other threads. */
+static void begin_solo(moda_shard *shard) {
+    moda_shard_lower_mark(shard);
+    shard->pending = (moda_peak_mark){.bytes = INT64_MIN};
+    moda_store_relaxed(&shard->mark_epoch, moda_load_relaxed(&moda_region()->solo_epoch));
+}
+
+/* Every thread's balance made known for it: frees on the fast path tell nobody. */
+static void publish_others(void) {
+    moda_region_header *header = moda_region();
+    const uint32_t count = moda_load_relaxed(&header->slot_count);
+    for (uint32_t i = 1; i < count; i++) {
+        moda_shard *shard = moda_registry_slot(i);
+        moda_counts counts;
+        moda_totals_of_shard(shard, &counts);
+        const int64_t balance = (int64_t)(counts.total_bytes - counts.freed_bytes);
+        const int64_t old = __atomic_exchange_n(&shard->published, balance, __ATOMIC_RELAXED);
+        moda_add_relaxed(&header->published_sum, balance - old);
+    }
+}
+
+void moda_shard_publish(moda_shard *shard) {
+    moda_region_header *header = moda_region();
+    const int64_t balance = moda_shard_balance(shard);
+    const int64_t old = __atomic_exchange_n(&shard->published, balance, __ATOMIC_RELAXED);
+    const int64_t sum = moda_add_relaxed(&header->published_sum, balance - old) + balance - old;
+    const uint32_t threads = moda_load_relaxed(&header->threads_now);
+    if (threads == 1) {
+        if (!is_solo(shard)) {
+            begin_solo(shard);
+        }
+        if (sum - balance + high_of(shard).bytes > moda_peak_level()) {
+            offer_solo(shard);
+        }
+    } else if (sum > moda_peak_level() + (int64_t)(threads - 1) * MODA_VERIFY_BYTES) {
+        publish_others();
+        offer_sum();
+    }
+}
+
+void moda_shard_note_peak(moda_shard *shard) {
+    moda_region_header *header = moda_region();
+    if (!is_solo(shard)) {
+        return; /* known to the publish threshold only */
+    }
+    const int64_t balance = moda_shard_balance(shard);
+    const int64_t sum = moda_load_relaxed(&header->published_sum) -
+                        moda_load_relaxed(&shard->published) + balance;
+    if (sum > moda_load_relaxed(&header->peak_bytes)) {
+        moda_shard_publish(shard);
+    } else if (sum == moda_load_relaxed(&header->peak_bytes)) {
+        /* The latest of equal peaks is the one that sites are shown at, as in DHAT. */
+        moda_add_relaxed(&header->peak_epoch, 1);
+        moda_store_relaxed(&header->peak_ticks, moda_ticks());
+    }
+}
+
+void moda_shard_lower_mark(moda_shard *shard) {
+    const moda_peak_mark high = high_of(shard);
+    const moda_peak_mark mark = moda_shard_high(shard);
+    shard->pending = high;
+    if (mark.bytes > shard->thread_peak.bytes) {
+        shard->thread_peak = mark;
+    }
+    if (shard->thread_windows && mark.bytes > shard->window_mark[shard->thread_windows - 1].bytes) {
+        shard->window_mark[shard->thread_windows - 1] = mark;
+    }
+    moda_shard_set_mark(shard);
+}
+
+void moda_peak_threads_changed(moda_shard *only) {
+    if (only) {
+        offer_solo(only);
+    }
+    moda_region_header *header = moda_region();
+    moda_store_relaxed(&header->solo_epoch, header->solo_epoch + 1);
+}
+
+/* What is true of the process now, told to the peak and to all windows. */
+static void offer_now(moda_shard *mine) {
+    moda_shard_publish(mine);
+    if (!is_solo(mine)) {
+        offer_sum();
+    }
+}
+
+moda_peak_mark moda_peak_now(const moda_totals *totals) {
+    const moda_region_header *header = moda_region();
+    moda_peak_mark peak = {moda_load_relaxed(&header->peak_bytes), moda_load_relaxed(&header->peak_live)};
+    if (totals->balance > peak.bytes) {
+        peak = (moda_peak_mark){totals->balance, totals->live};
+    }
+    const uint32_t count = moda_load_relaxed(&header->slot_count);
+    for (uint32_t i = 1; i < count && moda_load_relaxed(&header->threads_now) == 1; i++) {
+        const moda_shard *shard = moda_registry_slot(i);
+        if (shard && moda_load_relaxed(&shard->state) == MODA_SLOT_TAKEN && is_solo(shard)) {
+            const moda_peak_mark high = solo_high(shard, totals);
+            peak = high.bytes > peak.bytes ? high : peak;
+        }
+    }
+    return peak;
+}
+
+void moda_peak_reset(moda_shard *mine) {
+    moda_region_header *header = moda_region();
+    offer_now(mine); /* open windows keep their peaks */
+    if (is_solo(mine)) {
+        begin_solo(mine);
+    }
+    moda_totals totals;
+    moda_totals_read(&totals);
+    moda_store_relaxed(&header->peak_bytes, totals.balance);
+    moda_store_relaxed(&header->peak_live, totals.live);
+    moda_store_relaxed(&header->peak_ticks, moda_ticks());
+    moda_add_relaxed(&header->peak_epoch, 1);
+}
+
+void moda_peak_fork_child(void) {
+    moda_region_header *header = moda_region();
+    moda_store_relaxed(&header->solo_epoch, header->solo_epoch + 1);
+    moda_shard *mine = moda_shard_of_thread;
+    if (mine) {
+        publish_others();
+        begin_solo(mine);
+    }
+    moda_totals totals;
+    moda_totals_read(&totals);
+    moda_store_relaxed(&header->peak_bytes, totals.balance);
+    moda_store_relaxed(&header->peak_live, totals.live);
+    moda_add_relaxed(&header->peak_epoch, 1);
+}
+
+uint32_t moda_peak_window_open(moda_shard *mine, moda_totals *totals) {
+    offer_now(mine);
+    if (is_solo(mine)) {
+        begin_solo(mine);
+    }
+    uint64_t mask = moda_load_relaxed(&window_mask);
+    uint32_t index;
+    do {
+        if (mask == UINT64_MAX) {
+            moda_totals_read(totals);
+            return MODA_NO_WINDOW;
+        }
+        index = (uint32_t)__builtin_ctzll(~mask);
+        moda_store_relaxed(&window_peak[index].bytes, INT64_MAX); /* nobody raises it before it is set */
+    } while (!__atomic_compare_exchange_n(&window_mask, &mask, mask | 1ull << index, true, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_RELAXED));
+    moda_totals_read(totals);
+    moda_store_relaxed(&window_peak[index].count, totals->live);
+    moda_store_release(&window_peak[index].bytes, totals->balance);
+    return index;
+}
+
+moda_peak_mark moda_peak_window_close(moda_shard *mine, uint32_t index, moda_totals *totals) {
+    offer_now(mine);
+    moda_totals_read(totals);
+    moda_peak_mark peak = {totals->balance, totals->live};
+    if (index == MODA_NO_WINDOW) {
+        const moda_peak_mark all = moda_peak_now(totals);
+        return all.bytes > peak.bytes ? all : peak;
+    }
+    if (moda_load_relaxed(&window_peak[index].bytes) > peak.bytes) {
+        peak.bytes = moda_load_relaxed(&window_peak[index].bytes);
+        peak.count = moda_load_relaxed(&window_peak[index].count);
+    }
+    __atomic_fetch_and(&window_mask, ~(1ull << index), __ATOMIC_RELEASE);
+    return peak;
+}

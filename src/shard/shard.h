@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * shard.h - one thread's counters: what their owner does to them, and how others read them.
+ *
+ * The fields and the arithmetic stand in region/layout.h. The owner alone writes, with plain one-word
+ * stores that no other thread's write can meet; readers load relaxed. Where several words change together
+ * (the mark moves, the countdown is set anew) `seq` is odd meanwhile. The process's sums are taken by
+ * totals.c, slots are given out by registry.c, peaks are peak.c and windows window.c.
+ *
+ * Laws
+ *   1. a fast path does no atomic read-modify-write and writes no line that another thread writes;
+ *   2. a slot is never unmapped, and its counters go on where its last thread left them: the process's
+ *      totals are the plain sum over all slots;
+ *   3. every slow path leaves the countdown at most MODA_PUBLISH_BYTES.
+ */
+#ifndef MODA_SHARD_SHARD_H
+#define MODA_SHARD_SHARD_H
+
+#include "base/compiler.h"
+#include "mod_alloc.h"
+#include "region/layout.h"
+
+/* A thread makes its balance known at the latest after it has allocated this many bytes. The public
+ * header promises the peak to (threads - 1) x 64 KiB; half of that is lost here, half in
+ * MODA_VERIFY_BYTES. */
+#define MODA_PUBLISH_BYTES (32 * 1024)
+
+/* What a new sum of balances must exceed the peak by, for each thread but one, before all shards are read to
+ * confirm it. */
+#define MODA_VERIFY_BYTES (16 * 1024)
+
+/* The calling thread's shard; NULL before its first allocation and after its last destructor. */
+extern MODA_TLS moda_shard *moda_shard_of_thread MODA_HIDDEN;
+
+/* Counts what no thread's shard can: allocations of threads past their end. Atomic. */
+extern moda_shard *moda_shard_orphan MODA_HIDDEN;
+
+/* ---- the owner ---- */
+
+MODA_INLINE void moda_shard_seq_begin(moda_shard *shard) {
+    moda_store_relaxed(&shard->seq, moda_load_relaxed(&shard->seq) + 1);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
+MODA_INLINE void moda_shard_seq_end(moda_shard *shard) {
+    moda_store_release(&shard->seq, moda_load_relaxed(&shard->seq) + 1);
+}
+
+MODA_INLINE int64_t moda_shard_live(const moda_shard *shard) {
+    return (int64_t)(moda_load_relaxed(&shard->alloc_count) - moda_load_relaxed(&shard->free_count) -
+                     moda_load_relaxed(&shard->realloc_count));
+}
+
+/* total - freed; may be negative: a thread can free what others allocated. */
+MODA_INLINE int64_t moda_shard_balance(const moda_shard *shard) {
+    return moda_load_relaxed(&shard->budget) - moda_load_relaxed(&shard->countdown) -
+           moda_load_relaxed(&shard->free_budget) + moda_load_relaxed(&shard->freed_mark);
+}
+
+MODA_INLINE int64_t moda_shard_mark(const moda_shard *shard) {
+    return moda_load_relaxed(&shard->budget) - moda_load_relaxed(&shard->free_budget);
+}
+
+MODA_INLINE bool moda_shard_is_above_mark(const moda_shard *shard) {
+    return moda_load_relaxed(&shard->countdown) < moda_load_relaxed(&shard->freed_mark);
+}
+
+/* The highest balance since the mark was last moved, with the blocks live then. */
+MODA_INLINE moda_peak_mark moda_shard_high(const moda_shard *shard) {
+    if (moda_shard_is_above_mark(shard)) {
+        return (moda_peak_mark){moda_shard_balance(shard), moda_shard_live(shard)};
+    }
+    return (moda_peak_mark){moda_shard_mark(shard), moda_load_relaxed(&shard->mark_live)};
+}
+
+/* Sets the mark to the balance as it is now: upwards because a peak is about to be left, or downwards because
+ * a window begins. */
+MODA_INLINE void moda_shard_set_mark(moda_shard *shard) {
+    const int64_t step =
+        moda_load_relaxed(&shard->freed_mark) - moda_load_relaxed(&shard->countdown);
+    moda_shard_seq_begin(shard);
+    moda_store_relaxed(&shard->free_budget, moda_load_relaxed(&shard->free_budget) - step);
+    moda_store_relaxed(&shard->freed_mark, moda_load_relaxed(&shard->countdown));
+    moda_store_relaxed(&shard->mark_live, moda_shard_live(shard));
+    moda_shard_seq_end(shard);
+}
+
+/* What a free counts, on the fast path: 7 instructions. A peak is always reached just before a free. */
+MODA_INLINE void moda_shard_count_free(moda_shard *shard, size_t block_size) {
+    if (moda_unlikely(moda_shard_is_above_mark(shard))) {
+        moda_shard_set_mark(shard);
+    }
+    moda_own_subtract(&shard->freed_mark, block_size);
+    moda_own_increment(&shard->free_count);
+}
+
+/* What a realloc counts: a block that grew or shrank by `growth`, asked to be `requested`. */
+MODA_INLINE void moda_shard_count_realloc(moda_shard *shard, int64_t growth, size_t requested) {
+    if (moda_unlikely(moda_shard_is_above_mark(shard))) {
+        moda_shard_set_mark(shard); /* in case it shrinks */
+    }
+    if (growth > 0) {
+        moda_own_subtract(&shard->countdown, (uint64_t)growth);
+    } else {
+        moda_own_subtract(&shard->freed_mark, (uint64_t)-growth);
+    }
+    moda_own_increment(&shard->realloc_count);
+    moda_own_increment(&shard->alloc_count);
+    moda_own_add(&shard->requested_bytes, requested);
+}
+
+/* What a malloc counts, but for the countdown. */
+MODA_INLINE void moda_shard_count_malloc(moda_shard *shard, size_t requested) {
+    moda_own_increment(&shard->alloc_count);
+    moda_own_add(&shard->requested_bytes, requested);
+}
+
+/* Sets the countdown without a change to any sum. */
+MODA_INLINE void moda_shard_set_countdown(moda_shard *shard, int64_t bytes) {
+    const int64_t step = bytes - moda_load_relaxed(&shard->countdown);
+    moda_shard_seq_begin(shard);
+    moda_store_relaxed(&shard->countdown, bytes);
+    moda_store_relaxed(&shard->freed_mark, moda_load_relaxed(&shard->freed_mark) + step);
+    moda_store_relaxed(&shard->budget, moda_load_relaxed(&shard->budget) + step);
+    moda_store_relaxed(&shard->free_budget, moda_load_relaxed(&shard->free_budget) + step);
+    moda_shard_seq_end(shard);
+}
+
+/* The orphan shard's counts: any thread, atomic. */
+void moda_shard_orphan_malloc(size_t block_size, size_t requested);
+void moda_shard_orphan_free(size_t block_size);
+void moda_shard_orphan_realloc(int64_t growth, size_t requested);
+
+/* The slow paths' part: makes the balance known, looks for a new peak. Own shard only. */
+void moda_shard_publish(moda_shard *shard);
+
+/* Every-allocation mode, before the free of a tracked block: if the heap stands at its peak, that peak is
+ * noted now, so that each site's live figures at it are kept. */
+void moda_shard_note_peak(moda_shard *shard);
+
+/* The highest balance of this thread since it took the slot. */
+moda_peak_mark moda_shard_thread_peak(const moda_shard *shard);
+
+/* ---- slots: registry.c ---- */
+
+/* Once, when the region is there. */
+bool moda_registry_initialize(void);
+
+/* A slot for the calling thread: one that was left, or one of a thread that is gone without a word, or a new
+ * one; NULL if the region is full. */
+moda_shard *moda_registry_take(void);
+
+/* The calling thread ends. */
+void moda_registry_leave(moda_shard *shard);
+
+/* The n-th slot, 0-based; NULL beyond the last. The orphan shard is slot 0. */
+moda_shard *moda_registry_slot(uint32_t index);
+
+/* Counts begin anew: mod_alloc_reset. `mine` is the caller's shard. */
+void moda_registry_reset(moda_shard *mine);
+
+/* Held around fork, so that no thread holds it in the child. */
+void moda_registry_lock(void);
+void moda_registry_unlock(void);
+/* In the child: the calling thread is the only one; its counts begin anew as after a reset. */
+void moda_registry_fork_child(void);
+
+/* ---- sums: totals.c ---- */
+
+typedef struct moda_totals {
+    moda_counts counts; /* since the process began */
+    moda_counts since;  /* since the last reset */
+    int64_t balance;    /* bytes live */
+    int64_t live;       /* blocks live */
+} moda_totals;
+
+MODA_INLINE int64_t moda_counts_live(const moda_counts *counts) {
+    return (int64_t)(counts->alloc_count - counts->free_count - counts->realloc_count);
+}
+
+MODA_INLINE int64_t moda_counts_balance(const moda_counts *counts) {
+    return (int64_t)(counts->total_bytes - counts->freed_bytes);
+}
+
+void moda_totals_read(moda_totals *totals);
+/* One shard's counts, all of one moment if its owner lets us. */
+void moda_totals_of_shard(const moda_shard *shard, moda_counts *counts);
+
+/* What a shard has counted since the last reset, or since `from` where that is later. */
+void moda_totals_since(const moda_shard *shard, const moda_counts *counts, const moda_counts *from,
+                       moda_counts *since);
+
+/* ---- peaks: peak.c ---- */
+
+/* Some thread came or went: whose marks can be trusted for the process has changed. Under the registry's
+ * lock; `only` is the shard whose mark was good until now, or NULL. */
+void moda_peak_threads_changed(moda_shard *only);
+/* The process's balance stands (or stood a moment ago) at bytes: peak and windows take it in. */
+void moda_peak_offer(int64_t bytes, int64_t live);
+/* The lowest level at which a new sum matters: the peak, or an open window's. */
+int64_t moda_peak_level(void);
+/* Peak as of now. */
+moda_peak_mark moda_peak_now(const moda_totals *totals);
+/* After fork, in the child. */
+void moda_peak_fork_child(void);
+
+#endif

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * totals.c - the sum over all slots, taken while their owners go on.
+ *
+ * Anyone may ask at any time, also a signal handler that interrupted the owner of a shard in the middle
+ * of a change: so the wait for an even `seq` is bounded. No lock, no memory.
+ */
+#include "shard/shard.h"
+
+#include "region/region.h"
+
+enum { TRIES = 64 };
+
+static void load_counts(const moda_shard *shard, moda_counts *counts) {
+    counts->alloc_count = moda_load_relaxed(&shard->alloc_count);
+    counts->free_count = moda_load_relaxed(&shard->free_count);
+    counts->realloc_count = moda_load_relaxed(&shard->realloc_count);
+    counts->requested_bytes = moda_load_relaxed(&shard->requested_bytes);
+    counts->total_bytes =
+        (uint64_t)(moda_load_relaxed(&shard->budget) - moda_load_relaxed(&shard->countdown));
+    counts->freed_bytes =
+        (uint64_t)(moda_load_relaxed(&shard->free_budget) - moda_load_relaxed(&shard->freed_mark));
+}
+
+void moda_totals_of_shard(const moda_shard *shard, moda_counts *counts) {
+    for (int i = 0; i < TRIES; i++) {
+        const uint32_t before = moda_load_acquire(&shard->seq);
+        load_counts(shard, counts);
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        if (!(before & 1) && moda_load_relaxed(&shard->seq) == before) {
+            return;
+        }
+        moda_pause();
+    }
+}
+
+static void load_base(const moda_shard *shard, moda_counts *base) {
+    for (int i = 0; i < TRIES; i++) {
+        const uint32_t before = moda_load_acquire(&shard->base_seq);
+        base->alloc_count = moda_load_relaxed(&shard->base.alloc_count);
+        base->free_count = moda_load_relaxed(&shard->base.free_count);
+        base->realloc_count = moda_load_relaxed(&shard->base.realloc_count);
+        base->total_bytes = moda_load_relaxed(&shard->base.total_bytes);
+        base->freed_bytes = moda_load_relaxed(&shard->base.freed_bytes);
+        base->requested_bytes = moda_load_relaxed(&shard->base.requested_bytes);
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        if (!(before & 1) && moda_load_relaxed(&shard->base_seq) == before) {
+            return;
+        }
+        moda_pause();
+    }
+}
+
+static void add(moda_counts *sum, const moda_counts *counts) {
+    sum->alloc_count += counts->alloc_count;
+    sum->free_count += counts->free_count;
+    sum->realloc_count += counts->realloc_count;
+    sum->total_bytes += counts->total_bytes;
+    sum->freed_bytes += counts->freed_bytes;
+    sum->requested_bytes += counts->requested_bytes;
+}
+
+static uint64_t less(uint64_t now, uint64_t base) {
+    return now > base ? now - base : 0;
+}
+
+/* Never wraps: a base may have been read a moment later than the count that it is taken off. */
+static void add_since(moda_counts *sum, const moda_counts *counts, const moda_counts *base) {
+    sum->alloc_count += less(counts->alloc_count, base->alloc_count);
+    sum->free_count += less(counts->free_count, base->free_count);
+    sum->realloc_count += less(counts->realloc_count, base->realloc_count);
+    sum->total_bytes += less(counts->total_bytes, base->total_bytes);
+    sum->freed_bytes += less(counts->freed_bytes, base->freed_bytes);
+    sum->requested_bytes += less(counts->requested_bytes, base->requested_bytes);
+}
+
+void moda_totals_since(const moda_shard *shard, const moda_counts *counts, const moda_counts *from,
+                       moda_counts *since) {
+    moda_counts base;
+    load_base(shard, &base);
+    *since = (moda_counts){0};
+    add_since(since, counts, base.alloc_count > from->alloc_count ? &base : from);
+}
+
+static void add_shard(moda_totals *totals, const moda_shard *shard) {
+    moda_counts base, counts;
+    load_base(shard, &base);
+    moda_totals_of_shard(shard, &counts);
+    add(&totals->counts, &counts);
+    add_since(&totals->since, &counts, &base);
+}
+
+void moda_totals_read(moda_totals *totals) {
+    *totals = (moda_totals){0};
+    const moda_region_header *header = moda_region();
+    if (!header) {
+        return;
+    }
+    uint32_t seen = 0;
+    for (moda_ref ref = moda_load_acquire(&header->shard_blocks); ref;) {
+        const moda_shard_block *block = moda_region_at(ref);
+        for (uint32_t i = 0; i < block->count; i++) {
+            add_shard(totals, &block->shard[i]);
+        }
+        seen += block->count;
+        ref = moda_load_acquire(&block->next);
+    }
+    while (seen < moda_load_relaxed(&header->slot_count)) {
+        const moda_shard *shard = moda_registry_slot(seen++);
+        if (shard) {
+            add_shard(totals, shard);
+        }
+    }
+    totals->balance = (int64_t)(totals->counts.total_bytes - totals->counts.freed_bytes);
+    totals->live = moda_counts_live(&totals->counts);
+}
