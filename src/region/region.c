@@ -1,0 +1,541 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * region.c - creates, grows, copies and closes the region. See region.h for the laws.
+ */
+#include "region/region.h"
+
+#include "base/sink.h"
+#include "mod_alloc.h"
+#include "os/os.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define PATH_SIZE 4096u
+#define MEMORY_MIN (UINT64_C(1) << 20)
+#define COMMIT_STEP (UINT64_C(64) << 10)
+#define DISK_RETRY_NS UINT64_C(1000000000)
+
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+#define VERSION_TEXT                                                                                         \
+    TEXT(MOD_ALLOC_VERSION_MAJOR) "." TEXT(MOD_ALLOC_VERSION_MINOR) "." TEXT(MOD_ALLOC_VERSION_PATCH)
+
+moda_region_header *moda_region_header_ptr;
+
+/* A word in a page of its own that the kernel zeroes in a child; constant where the kernel can't. */
+static const uint32_t never_forked = 1;
+const uint32_t *moda_region_fork_mark = &never_forked;
+
+static struct {
+    int fd; /* of the file; meaningless without MODA_REGION_FILE */
+    moda_os_file_id id;
+    uint64_t disk_full_until; /* CLOCK_MONOTONIC */
+    char pattern[PATH_SIZE];  /* absolute: the program may change its directory before it forks */
+    char path[PATH_SIZE];
+} file;
+
+/* ---- paths ---- */
+
+/* A text that grows in a buffer; `fits` stays false once it didn't. */
+typedef struct text {
+    char *start;
+    size_t size;
+    size_t used;
+    bool fits;
+} text;
+
+static void put_char(text *t, char c) {
+    if (t->used + 1 < t->size) {
+        t->start[t->used++] = c;
+    } else {
+        t->fits = false;
+    }
+    t->start[t->used] = '\0';
+}
+
+static void put(text *t, const char *s) {
+    while (*s != '\0') {
+        put_char(t, *s++);
+    }
+}
+
+static void put_number(text *t, uint64_t value) {
+    char digits[20];
+    size_t count = 0;
+    do {
+        digits[count++] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    while (count > 0) {
+        put_char(t, digits[--count]);
+    }
+}
+
+static const char *base_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? slash + 1 : path;
+}
+
+bool moda_region_expand_path(const char *pattern, const char *program, uint32_t pid, uint32_t fork_count,
+                             uint64_t start_seconds, char *path, size_t size) {
+    text t = {.start = path, .size = size, .fits = true};
+    for (; *pattern != '\0'; pattern++) {
+        if (*pattern != '%' || pattern[1] == '\0') {
+            put_char(&t, *pattern);
+            continue;
+        }
+        switch (*++pattern) {
+        case 'p': put_number(&t, pid); break;
+        case 'e': put(&t, base_name(program)); break;
+        case 'n': put_number(&t, fork_count); break;
+        case 't': put_number(&t, start_seconds); break;
+        case '%': put_char(&t, '%'); break;
+        default: /* not one of ours: as it stands */
+            put_char(&t, '%');
+            put_char(&t, *pattern);
+        }
+    }
+    return t.fits;
+}
+
+static bool set_pattern(const char *pattern) {
+    text t = {.start = file.pattern, .size = sizeof file.pattern, .fits = true};
+    if (pattern[0] != '/') {
+        /* Percent signs of the directory are doubled: they are no pattern. */
+        char directory[PATH_SIZE];
+        moda_os_working_directory(directory, sizeof directory);
+        for (const char *c = directory; *c != '\0'; c++) {
+            put_char(&t, *c);
+            if (*c == '%') {
+                put_char(&t, '%');
+            }
+        }
+        put_char(&t, '/');
+    }
+    put(&t, pattern);
+    return t.fits;
+}
+
+static const char *reason(int error) {
+    switch (error) {
+    case EACCES: return "permission denied";
+    case EPERM: return "operation not permitted";
+    case ENOENT: return "no such directory";
+    case ENOTDIR: return "not a directory";
+    case EISDIR: return "is a directory";
+    case EEXIST: return "exists and is no regular file";
+    case ENOSPC: return "no space left on device";
+    case EDQUOT: return "disk quota exceeded";
+    case EFBIG: return "file too large";
+    case EROFS: return "read-only file system";
+    case EMFILE:
+    case ENFILE: return "too many open files";
+    case ENAMETOOLONG: return "file name too long";
+    case ENOMEM: return "out of memory";
+    default: return NULL;
+    }
+}
+
+static void warn_no_file(const char *path, int error) {
+    char buffer[512];
+    moda_sink sink;
+    moda_sink_to_fd(&sink, 2, buffer, sizeof buffer);
+    moda_sink_text(&sink, "mod-alloc: profile file ");
+    moda_sink_text(&sink, path);
+    moda_sink_text(&sink, ": ");
+    if (reason(error) != NULL) {
+        moda_sink_text(&sink, reason(error));
+    } else {
+        moda_sink_text(&sink, "error ");
+        moda_sink_decimal(&sink, (uint64_t)error);
+    }
+    moda_sink_text(&sink, "; the profile is kept in memory only\n");
+    moda_sink_flush(&sink);
+}
+
+/* ---- memory ---- */
+
+static uint64_t round_up(uint64_t value, uint64_t step) {
+    return (value + step - 1) / step * step;
+}
+
+static uint64_t round_down(uint64_t value, uint64_t step) {
+    return value / step * step;
+}
+
+static uint64_t capacity(const moda_region_header *header) {
+    return round_down(header->memory_max, header->page_size);
+}
+
+/* A new file at file.path with disk space for `bytes`, mapped for `span` bytes; NULL with *error set. */
+static void *create_file(uint64_t bytes, uint64_t span, int *fd, int *error) {
+    moda_os_unlink_file(file.path);
+    *fd = moda_os_create(file.path);
+    if (*fd < 0) {
+        *error = -*fd;
+        return NULL;
+    }
+    *error = moda_os_allocate(*fd, 0, bytes);
+    void *start = *error == 0 ? moda_os_map_file(*fd, span, NULL) : NULL;
+    if (start != NULL && moda_os_identify(*fd, &file.id)) {
+        return start;
+    }
+    if (start != NULL) {
+        moda_os_unmap(start, span);
+    }
+    *error = *error != 0 ? *error : ENOMEM;
+    moda_os_close(*fd);
+    moda_os_unlink_file(file.path);
+    return NULL;
+}
+
+/* The descriptor, if the program has not closed it meanwhile and opened something else under its number. */
+static int own_descriptor(void) {
+    moda_os_file_id id;
+    if (moda_os_identify(file.fd, &id) && id.device == file.id.device && id.inode == file.id.inode) {
+        return file.fd;
+    }
+    const int fd = moda_os_open_for_writing(file.path);
+    if (fd >= 0 && moda_os_identify(fd, &id) && id.device == file.id.device && id.inode == file.id.inode) {
+        file.fd = fd;
+        return fd;
+    }
+    if (fd >= 0) {
+        moda_os_close(fd);
+    }
+    return -EBADF;
+}
+
+static bool allocate_disk(moda_region_header *header, uint64_t from, uint64_t to) {
+    const uint64_t now = moda_os_monotonic_ns();
+    const int fd = now >= moda_load_relaxed(&file.disk_full_until) ? own_descriptor() : -EBADF;
+    if (fd >= 0 && moda_os_allocate(fd, from, to) == 0) {
+        return true;
+    }
+    if (fd >= 0) {
+        moda_store_relaxed(&file.disk_full_until, now + DISK_RETRY_NS);
+    }
+    (void)moda_add_relaxed(&header->dropped_disk, 1);
+    return false;
+}
+
+/* Makes everything below `end` usable, and some more, so that this stays rare. Two threads may do it at once:
+ * committing twice does no harm, and `committed` only rises. */
+static bool grow(moda_region_header *header, uint64_t end) {
+    uint64_t committed = moda_load_acquire(&header->committed);
+    if (end <= committed) {
+        return true;
+    }
+    uint64_t target = round_up(end + end / 8, COMMIT_STEP);
+    if (target > capacity(header)) {
+        target = capacity(header);
+    }
+    const bool is_done = (header->flags & MODA_REGION_FILE) != 0
+                             ? allocate_disk(header, committed, target)
+                             : moda_os_commit((char *)header + committed, target - committed);
+    if (!is_done) {
+        return false;
+    }
+    while (committed < target && !__atomic_compare_exchange_n(&header->committed, &committed, target, false,
+                                                              __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
+    }
+    return true;
+}
+
+void *moda_region_alloc(size_t bytes) {
+    moda_region_header *header = moda_region_header_ptr;
+    if (header == NULL || bytes > capacity(header)) {
+        return NULL;
+    }
+    const uint64_t size = round_up(bytes, MODA_REGION_ALIGN);
+    uint64_t used = moda_load_relaxed(&header->used);
+    do {
+        if (used + size > capacity(header) || !grow(header, used + size)) {
+            return NULL;
+        }
+    } while (!__atomic_compare_exchange_n(&header->used, &used, used + size, true, __ATOMIC_RELAXED,
+                                          __ATOMIC_RELAXED));
+    return (char *)header + used;
+}
+
+/* ---- creation ---- */
+
+static void copy_text(char *to, size_t size, const char *from) {
+    size_t i = 0;
+    for (; from != NULL && from[i] != '\0' && i + 1 < size; i++) {
+        to[i] = from[i];
+    }
+    to[i] = '\0';
+}
+
+/* What is true from now on for this process, be it the first or a forked child. */
+static void stamp_process(moda_region_header *header) {
+    header->pid = moda_os_pid();
+    header->parent_pid = moda_os_parent_pid();
+    header->start_realtime_ns = moda_os_realtime_ns();
+    header->start_monotonic_ns = moda_os_monotonic_ns();
+    header->start_ticks = moda_ticks();
+}
+
+static void fill_header(moda_region_header *header, const moda_region_options *options) {
+    header->byte_order = MODA_REGION_BYTE_ORDER;
+    header->header_size = sizeof *header;
+    header->shard_size = sizeof(moda_shard);
+    header->site_size = sizeof(moda_site);
+    header->module_size = sizeof(moda_module);
+    header->region_base = (uint64_t)(uintptr_t)header;
+    copy_text(header->mod_alloc_version, sizeof header->mod_alloc_version, VERSION_TEXT);
+    copy_text(header->mimalloc_version, sizeof header->mimalloc_version, options->mimalloc_version);
+    copy_text(header->machine, sizeof header->machine, MODA_MACHINE);
+    header->frames_max = options->frames_max;
+    header->unwinder = options->unwinder;
+    header->seed = options->seed;
+    header->short_lived_ns = options->short_lived_ns;
+    header->sample_bytes = options->sample_bytes;
+    moda_os_executable(header->executable, sizeof header->executable);
+    moda_os_command_line(header->command_line, sizeof header->command_line);
+    header->used = MODA_REGION_FIRST;
+    header->peak_epoch = 1;
+    stamp_process(header);
+}
+
+/* A watched page: the one piece of memory that tells a child from its parent without a system call. */
+static void watch_for_forks(void) {
+    const size_t page = moda_os_page_size();
+    uint32_t *mark = moda_os_map(page);
+    if (mark == NULL || !moda_os_wipe_on_fork(mark, page)) {
+        return;
+    }
+    moda_store_relaxed(mark, 1);
+    moda_region_fork_mark = mark;
+}
+
+static moda_region_header *create_in_memory(uint64_t *memory_max) {
+    void *start = moda_os_reserve(*memory_max);
+    while (start == NULL && *memory_max / 2 >= MEMORY_MIN) {
+        *memory_max /= 2;
+        start = moda_os_reserve(*memory_max);
+    }
+    if (start != NULL && moda_os_commit(start, COMMIT_STEP)) {
+        return start;
+    }
+    if (start != NULL) {
+        moda_os_unmap(start, *memory_max);
+    }
+    return NULL;
+}
+
+static bool expand(const char *program, uint32_t fork_count) {
+    return moda_region_expand_path(file.pattern, program, moda_os_pid(), fork_count,
+                                   moda_os_realtime_ns() / 1000000000u, file.path, sizeof file.path);
+}
+
+static moda_region_header *create_in_file(const char *pattern, uint64_t memory_max) {
+    char program[512];
+    moda_os_executable(program, sizeof program);
+    int error = ENAMETOOLONG;
+    copy_text(file.path, sizeof file.path, pattern);
+    if (set_pattern(pattern) && expand(program, 0)) {
+        moda_region_header *header = create_file(COMMIT_STEP, memory_max, &file.fd, &error);
+        if (header != NULL) {
+            header->flags = MODA_REGION_FILE;
+            return header;
+        }
+    }
+    warn_no_file(file.path, error);
+    return NULL;
+}
+
+bool moda_region_create(const moda_region_options *options) {
+    uint64_t memory_max = options->memory_max < MEMORY_MIN ? MEMORY_MIN : options->memory_max;
+    const bool wants_file = options->path != NULL && options->path[0] != '\0' && !moda_os_is_secure();
+    moda_region_header *header = wants_file ? create_in_file(options->path, memory_max) : NULL;
+    if (header == NULL) {
+        header = create_in_memory(&memory_max);
+    }
+    if (header == NULL) {
+        return false;
+    }
+    header->memory_max = memory_max;
+    header->page_size = (uint32_t)moda_os_page_size();
+    header->committed = COMMIT_STEP;
+    fill_header(header, options);
+    watch_for_forks();
+    moda_region_header_ptr = header;
+    moda_region_touch_clock();
+    /* Last: a reader who finds these finds the rest. */
+    header->version = MODA_REGION_VERSION;
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    memcpy(header->magic, MODA_REGION_MAGIC, sizeof header->magic);
+    return true;
+}
+
+/* ---- fork ---- */
+
+/* How far a copy of this header's region reaches. The header may be that of a live parent: its two words need not
+ * be of one moment. */
+static uint64_t end_of_copy(const moda_region_header *copy) {
+    const uint64_t used = round_up(copy->used, copy->page_size);
+    return used > copy->committed ? used : copy->committed;
+}
+
+/* Copies what a region holds while others may still write to it; the copy has its header already. That order
+ * matters: the header's lists lead only to records that were whole before it was copied. Links that are set
+ * later than that, in records, may lead behind the copy: cut_links. */
+static void copy_records(moda_region_header *copy, const moda_region_header *from) {
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    memcpy((char *)copy + MODA_REGION_FIRST, (const char *)from + MODA_REGION_FIRST,
+           copy->used - MODA_REGION_FIRST);
+    copy->committed = end_of_copy(copy);
+}
+
+static void cut_links(moda_region_header *header) {
+    const uint64_t end = header->used / MODA_REF_UNIT;
+    moda_shard_block *block = moda_region_at(header->shard_blocks);
+    while (block != NULL) {
+        for (uint32_t i = 0; i < block->count; i++) {
+            if (block->shard[i].deltas >= end) {
+                block->shard[i].deltas = 0;
+            }
+        }
+        const moda_shard_block *next = block->next < end ? moda_region_at(block->next) : NULL;
+        if (next == NULL || next->count == 0) {
+            block->next = 0;
+        }
+        block = moda_region_at(block->next);
+    }
+}
+
+/* A copy in a file of the child's own, somewhere. */
+static moda_region_header *copy_to_file(const moda_region_header *from, uint64_t span) {
+    char old_path[PATH_SIZE];
+    memcpy(old_path, file.path, sizeof old_path);
+    bool fits = expand(from->executable, from->fork_count + 1);
+    if (fits && strcmp(old_path, file.path) == 0) {
+        text t = {.start = file.path, .size = sizeof file.path, .used = strlen(file.path), .fits = true};
+        put_char(&t, '.');
+        put_number(&t, moda_os_pid());
+        fits = t.fits;
+    }
+    int error = ENAMETOOLONG;
+    int fd = -1;
+    moda_region_header *copy = fits ? create_file(COMMIT_STEP, span, &fd, &error) : NULL;
+    if (copy == NULL) {
+        warn_no_file(file.path, error);
+        return NULL;
+    }
+    memcpy(copy, from, MODA_REGION_FIRST);
+    if (end_of_copy(copy) > COMMIT_STEP) {
+        error = moda_os_allocate(fd, COMMIT_STEP, end_of_copy(copy));
+        if (error != 0) {
+            moda_os_unmap(copy, span);
+            moda_os_close(fd);
+            moda_os_unlink_file(file.path);
+            warn_no_file(file.path, error);
+            return NULL;
+        }
+    }
+    copy_records(copy, from);
+    file.fd = fd;
+    return copy;
+}
+
+static moda_region_header *copy_to_memory(const moda_region_header *from, uint64_t span) {
+    moda_region_header *copy = moda_os_reserve(span);
+    if (copy == NULL || !moda_os_commit(copy, COMMIT_STEP)) {
+        return NULL;
+    }
+    memcpy(copy, from, MODA_REGION_FIRST);
+    if (!moda_os_commit(copy, end_of_copy(copy))) {
+        moda_os_unmap(copy, span);
+        return NULL;
+    }
+    copy_records(copy, from);
+    copy->flags &= ~(uint32_t)MODA_REGION_FILE;
+    return copy;
+}
+
+/* The parent's mapping gives way to a copy at the same addresses. */
+static bool take_own_copy(void) {
+    moda_region_header *header = moda_region_header_ptr;
+    const uint64_t span = header->memory_max;
+    const int parents_fd = own_descriptor();
+    moda_region_header *copy = copy_to_file(header, span);
+    if (copy == NULL) {
+        copy = copy_to_memory(header, span);
+    }
+    if (copy == NULL || !moda_os_move(copy, span, header)) {
+        return false;
+    }
+    if (parents_fd >= 0) {
+        moda_os_close(parents_fd);
+    }
+    cut_links(header);
+    return true;
+}
+
+bool moda_region_fork_child(void) {
+    moda_region_header *header = moda_region_header_ptr;
+    if (header == NULL) {
+        return true;
+    }
+    if ((header->flags & MODA_REGION_FILE) != 0 && !take_own_copy()) {
+        return false;
+    }
+    header->fork_count++;
+    header->flags = (header->flags | MODA_REGION_FORKED) & ~(uint32_t)MODA_REGION_CLEAN_EXIT;
+    header->exit_status = 0;
+    header->clock_seq = 0;
+    stamp_process(header);
+    if (moda_region_fork_mark != &never_forked) {
+        moda_store_relaxed((uint32_t *)(uintptr_t)moda_region_fork_mark, 1);
+    }
+    moda_region_touch_clock();
+    return true;
+}
+
+/* ---- clocks, sizes, end ---- */
+
+void moda_region_touch_clock(void) {
+    moda_region_header *header = moda_region_header_ptr;
+    if (header == NULL) {
+        return;
+    }
+    uint32_t seq = moda_load_relaxed(&header->clock_seq);
+    if ((seq & 1) != 0 || !__atomic_compare_exchange_n(&header->clock_seq, &seq, seq + 1, false, __ATOMIC_ACQ_REL,
+                                                       __ATOMIC_RELAXED)) {
+        return; /* somebody is at it */
+    }
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    moda_store_relaxed(&header->latest_ticks, moda_ticks());
+    moda_store_relaxed(&header->latest_monotonic_ns, moda_os_monotonic_ns());
+    moda_store_release(&header->clock_seq, seq + 2);
+}
+
+void moda_region_note_resident(void) {
+    moda_region_header *header = moda_region_header_ptr;
+    if (header == NULL) {
+        return;
+    }
+    moda_store_relaxed(&header->resident_bytes, moda_os_resident_bytes());
+    moda_store_relaxed(&header->resident_peak_bytes, moda_os_resident_peak_bytes());
+    const uint64_t used = round_up(moda_load_relaxed(&header->used), header->page_size);
+    moda_store_relaxed(&header->region_resident_bytes, moda_os_resident_of(header, used));
+}
+
+void moda_region_finish(int status) {
+    moda_region_header *header = moda_region_header_ptr;
+    if (header == NULL) {
+        return;
+    }
+    moda_region_note_resident();
+    moda_region_touch_clock();
+    moda_store_relaxed(&header->exit_status, (uint32_t)status);
+    __atomic_fetch_or(&header->flags, (uint32_t)MODA_REGION_CLEAN_EXIT, __ATOMIC_RELEASE);
+}
+
+const char *moda_region_path(void) {
+    const moda_region_header *header = moda_region_header_ptr;
+    return header != NULL && (header->flags & MODA_REGION_FILE) != 0 ? file.path : NULL;
+}

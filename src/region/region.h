@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * region.h - the memory that is the profile: made once, handed out from front to back, never taken back.
+ *
+ * entry/process.c creates it, perhaps from the program's first malloc; shards, sites, modules and the
+ * unwinder's rows get their memory here. What stands in it: layout.h.
+ *
+ *   | header | shards, sites, modules, tables ...  | committed, unused | reserved: no access          |
+ *   0        4096                                used            committed                   memory_max
+ *
+ * Laws
+ *   1. address space for memory_max is reserved at the start: no record ever moves, refs and pointers to
+ *      them stay valid for the life of the process, in a forked child too;
+ *   2. a page is touched only below `committed`, and a file has its disk space before `committed` says so:
+ *      a full disk can't raise SIGBUS;
+ *   3. full is not an error: moda_region_alloc returns NULL, callers count what they drop.
+ *
+ * All functions may be called from any thread at any time, signal handlers included, except create,
+ * fork_child and finish.
+ */
+#ifndef MODA_REGION_REGION_H
+#define MODA_REGION_REGION_H
+
+#include "base/compiler.h"
+#include "region/layout.h"
+
+typedef struct moda_region_options {
+    const char *path; /* pattern with %p pid, %e program, %n fork count, %t start time (seconds), %% percent;
+                         NULL = memory that goes with the process; ignored in set-user-ID programs */
+    uint64_t memory_max;
+    uint64_t sample_bytes; /* these are noted in the header, not used */
+    uint64_t seed;
+    uint64_t short_lived_ns;
+    uint32_t frames_max;
+    uint32_t unwinder;
+    const char *mimalloc_version;
+} moda_region_options;
+
+/* NULL until the region is there. */
+extern MODA_HIDDEN moda_region_header *moda_region_header_ptr;
+
+MODA_INLINE moda_region_header *moda_region(void) {
+    return moda_region_header_ptr;
+}
+
+/* Once. A file that can't be had is told in one line on stderr, and memory used instead. Where memory_max of
+ * address space can't be had (ulimit -v) it takes what it gets, down to 1 MiB; below that it is false, and
+ * there is no region. */
+bool moda_region_create(const moda_region_options *options);
+
+/* Zeroed, aligned to 64 bytes; NULL if the region or the disk is full. No lock. */
+void *moda_region_alloc(size_t bytes);
+
+/* A record's ref: of a pointer to memory that moda_region_alloc gave, and back. 0 <-> NULL. */
+MODA_INLINE moda_ref moda_region_ref(const void *record) {
+    return record == NULL ? 0
+                          : (moda_ref)(((uintptr_t)record - (uintptr_t)moda_region_header_ptr) / MODA_REF_UNIT);
+}
+
+MODA_INLINE void *moda_region_at(moda_ref ref) {
+    return ref == 0 ? NULL : (char *)moda_region_header_ptr + (uint64_t)ref * MODA_REF_UNIT;
+}
+
+/* In a forked child, before anything else writes to the region: from now on it is the child's own. One in a
+ * file gets a file of its own by the same pattern (where the pattern gives the parent's name again: with
+ * ".PID" behind it), holding a copy; memory if there is no such file to be had. Records that the parent's other
+ * threads had not yet finished are not in the copy's lists; who keeps tables over the lists (site_table)
+ * makes them anew from there. False only if the kernel has no memory: then the child must leave it alone. */
+bool moda_region_fork_child(void);
+
+/* True in a child whose fork ran no handlers (a raw clone), until moda_region_fork_child: a load. */
+extern MODA_HIDDEN const uint32_t *moda_region_fork_mark;
+MODA_INLINE bool moda_region_forked_unseen(void) {
+    return moda_unlikely(moda_load_relaxed(moda_region_fork_mark) == 0);
+}
+
+/* The pair of clocks that turns ticks into time, anew; now and then, from any slow path. */
+void moda_region_touch_clock(void);
+/* Resident bytes of the process and of the region, as the system sees them: 10 us and more. */
+void moda_region_note_resident(void);
+/* The process ends in good order. May be called again (exit in a handler of exit). */
+void moda_region_finish(int status);
+
+/* The file's path, or NULL. */
+const char *moda_region_path(void);
+
+/* Writes the pattern's expansion; false if it doesn't fit. For region.c and tests. */
+bool moda_region_expand_path(const char *pattern, const char *program, uint32_t pid, uint32_t fork_count,
+                             uint64_t start_seconds, char *path, size_t size);
+
+#endif
