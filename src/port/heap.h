@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * heap.h - the allocator underneath, in our words: what any room may ask of it.
+ *
+ * The implementation is heap_inline.h, over mimalloc's internals, in the one translation unit that holds
+ * mimalloc (hot/unit.c). Blocks from here are not counted.
+ */
+#ifndef MODA_PORT_HEAP_H
+#define MODA_PORT_HEAP_H
+
+#include "base/compiler.h"
+
+/* A thread's heap. */
+typedef struct mi_heap_s moda_heap;
+/* The 64 KiB or more that blocks of one size come from. mimalloc's word, used in port/ and hot/ alone. */
+typedef struct mi_page_s moda_page;
+
+/* "2.0.9" */
+const char *moda_heap_version(void);
+
+/* Bytes that the heap has from the system now, and that it could give back. */
+size_t moda_heap_committed_bytes(void);
+
+/* Gives unused memory back to the system; force: all that can be found, slowly. */
+void moda_heap_collect(bool force);
+
+#endif

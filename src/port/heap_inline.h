@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * heap_inline.h - the allocator underneath, over mimalloc's internals. Included by hot/unit.c alone, after
+ * mimalloc's text; nothing above this file names a mimalloc internal.
+ *
+ *   heap    one a thread (mi_heap_t); its `keys[0]` holds the thread's shard
+ *   page    blocks of one size; `free` is popped by malloc, `local_free` pushed by its thread's free
+ *   block   what malloc returns
+ *
+ * A block is this thread's own if its page belongs to this thread's heap (`xheap`): the same question that
+ * mimalloc asks of the segment's thread id, at the same price, but it is false as well for pages of the
+ * thread's second heap, where the tracked blocks live, and the segment's header line is not touched.
+ */
+#include "port/heap_laws.h"
+
+#include "port/heap.h"
+
+#if MI_MALLOC_VERSION == 209
+#include "port/v2_0.h"
+#else
+#include "port/v2_4.h"
+#endif
+
+#include "region/layout.h"
+
+#include <sys/mman.h>
+
+#define MODA_SMALL_MAX MI_SMALL_SIZE_MAX
+#define MODA_MEDIUM_MAX MI_MEDIUM_OBJ_SIZE_MAX
+#define MODA_SIZE_MAX ((size_t)PTRDIFF_MAX)
+
+/* A checked build (MI_DEBUG) goes through mimalloc's own pop and push, which fill, check and assert. */
+#define MODA_IS_CHECKED (MI_DEBUG > 0)
+
+/* ---- heaps ---- */
+
+/* Never NULL: before a thread's first allocation, and after its end, an empty heap that has no free block. */
+MODA_INLINE moda_heap *moda_heap_of_thread(void) {
+    return moda_mi_default_heap();
+}
+
+MODA_INLINE bool moda_heap_is_live(moda_heap *heap) {
+    return mi_heap_is_initialized(heap);
+}
+
+MODA_INLINE moda_shard *moda_heap_shard(const moda_heap *heap) {
+    return (moda_shard *)heap->keys[0];
+}
+
+MODA_INLINE void moda_heap_set_shard(moda_heap *heap, moda_shard *shard) {
+    heap->keys[0] = (uintptr_t)shard;
+}
+
+/* Another number for each life of a thread's heap. */
+MODA_INLINE uintptr_t moda_heap_incarnation(moda_heap *heap) {
+    return heap->tld->heap_backing->cookie;
+}
+
+/* ---- sizes ---- */
+
+/* Sizes as mimalloc is asked for them: multiples of 16, so that every block is aligned to 16, as the ABI has
+ * it. It costs nothing but for requests of up to 8 bytes, which mimalloc would serve with 8. */
+MODA_INLINE size_t moda_size_rounded(size_t size) {
+    return size ? (size + 15) & ~(size_t)15 : 16;
+}
+
+/* What malloc_usable_size reports for a block of this request: the same for each mode, place and time. */
+MODA_INLINE size_t moda_block_size_for(size_t size) {
+    const size_t rounded = moda_size_rounded(size);
+    if (moda_likely(rounded <= MODA_MEDIUM_MAX)) {
+        return _mi_bin_size(moda_mi_bin(rounded));
+    }
+    return _mi_os_good_alloc_size(rounded);
+}
+
+/* ---- pages ---- */
+
+/* The page that serves a small size. Odd word sizes are never asked for: sizes are rounded to 16. For size 0 it is
+ * a page that never has a free block: the slow path serves it with 16 bytes. */
+MODA_INLINE moda_page *moda_heap_small_page(moda_heap *heap, size_t size) {
+    return *(moda_page **)((uint8_t *)heap->pages_free_direct + ((size + 15) & ~(size_t)15));
+}
+
+/* The page that a medium size is served from first; NULL if there is none. */
+MODA_INLINE moda_page *moda_heap_medium_page(moda_heap *heap, size_t size) {
+    return heap->pages[moda_mi_bin(size)].first;
+}
+
+MODA_INLINE size_t moda_page_block_size_fast(const moda_page *page) {
+    return moda_mi_block_size_fast(page);
+}
+
+MODA_INLINE size_t moda_page_block_size(const moda_page *page) {
+    return mi_page_block_size(page);
+}
+
+MODA_INLINE void *moda_page_first_free(const moda_page *page) {
+    return page->free;
+}
+
+/* Takes the block that moda_page_first_free gave. */
+MODA_INLINE void moda_page_pop(moda_page *page, void *block) {
+    page->free = mi_block_next(page, block);
+    page->used++;
+}
+
+MODA_INLINE bool moda_page_is_zero(const moda_page *page) {
+#if MI_MALLOC_VERSION == 209
+    return page->is_zero;
+#else
+    return page->free_is_zero;
+#endif
+}
+
+MODA_INLINE bool moda_page_is_of_heap(moda_page *page, const moda_heap *heap) {
+    return mi_atomic_load_relaxed(&page->xheap) == (uintptr_t)heap;
+}
+
+/* Neither full nor marked: blocks can be pushed without a second look. */
+MODA_INLINE bool moda_page_is_plain(const moda_page *page) {
+    return page->flags.full_aligned == 0;
+}
+
+MODA_INLINE bool moda_page_is_marked(const moda_page *page) {
+    return mi_page_has_aligned(page);
+}
+
+/* From now on no free of a block in this page takes the fast path, until the page is empty. */
+MODA_INLINE void moda_page_mark(moda_page *page) {
+    mi_page_set_has_aligned(page, true);
+}
+
+/* A page that has become empty again and again while it is the only one of its size is retired already. Where
+ * plain mimalloc retires it anew each time, half of the instructions of a malloc and free pair go there. */
+MODA_INLINE bool moda_page_is_retired(const moda_page *page) {
+    return page->retire_expire != 0 && page->next == NULL && page->prev == NULL;
+}
+
+/* Gives a block back to its page. True if the page is now empty, and is to be told so. */
+MODA_INLINE bool moda_page_push(moda_page *page, void *block) {
+    mi_block_set_next(page, block, page->local_free);
+    page->local_free = block;
+    return --page->used == 0;
+}
+
+MODA_INLINE void moda_page_retire(moda_page *page) {
+    _mi_page_retire(page);
+}
+
+/* What the generic path would do first with a page whose free list has run out: take over what its own thread
+ * has freed. Other threads' frees are left to the generic path. NULL if there is none. */
+MODA_INLINE void *moda_page_refill(moda_page *page) {
+    if (MODA_IS_CHECKED || !page->local_free || page->free) {
+        return NULL;
+    }
+    page->free = page->local_free;
+    page->local_free = NULL;
+#if MI_MALLOC_VERSION == 209
+    page->is_zero = false;
+#else
+    page->free_is_zero = false;
+#endif
+    page->retire_expire = 0;
+    return page->free;
+}
+
+/* ---- blocks ---- */
+
+typedef struct moda_block_place {
+    mi_segment_t *segment;
+    moda_page *page;
+} moda_block_place;
+
+MODA_INLINE moda_page *moda_page_of(const void *p) {
+    return _mi_segment_page_of(_mi_ptr_segment(p), p);
+}
+
+MODA_INLINE moda_block_place moda_block_find(const void *p) {
+    mi_segment_t *segment = _mi_ptr_segment(p);
+    return (moda_block_place){segment, _mi_segment_page_of(segment, p)};
+}
+
+/* The start of the block that p points into. A division, where the size is no power of two. */
+MODA_INLINE void *moda_block_start(moda_block_place place, void *p) {
+    return moda_mi_block_of(place.segment, place.page, p);
+}
+
+MODA_INLINE bool moda_block_is_local(moda_block_place place) {
+    return _mi_thread_id() == mi_atomic_load_relaxed(&place.segment->thread_id);
+}
+
+/* Where it can be known without touching memory that may not be there. False also for some blocks of ours
+ * (above 1 TiB of addresses), so it is asked only where something else is wrong already. */
+MODA_INLINE bool moda_block_is_known(const void *p) {
+    return mi_is_in_heap_region(p);
+}
+
+/* Any block, from any thread; p may point into it. */
+MODA_INLINE void moda_block_free(void *p) {
+    const moda_block_place place = moda_block_find(p);
+    _mi_free_generic(place.segment, place.page, moda_block_is_local(place), p);
+}
+
+/* A block of this thread's own page, by its start; the page may be marked or full. */
+MODA_INLINE void moda_block_free_local(moda_page *page, void *block) {
+#if MI_MALLOC_VERSION == 209
+    _mi_free_block(page, true, block);
+#else
+    mi_free_block_local(page, block, false, true, true);
+#endif
+}
+
+/* Bytes from p to the end of its block, which p may point into. */
+MODA_INLINE size_t moda_block_room(void *p) {
+    const moda_block_place place = moda_block_find(p);
+    if (moda_likely(!moda_page_is_marked(place.page))) {
+        return moda_page_block_size(place.page);
+    }
+    const uint8_t *start = moda_block_start(place, p);
+    return moda_page_block_size(place.page) - (size_t)((const uint8_t *)p - start);
+}
+
+/* A block of the page whose size a fast path could read wrongly is kept from it. */
+MODA_INLINE void *moda_block_settle(void *block) {
+    if (block) {
+        moda_page *page = moda_page_of(block);
+        if (moda_unlikely(moda_mi_block_size_saturates(page))) {
+            moda_page_mark(page);
+        }
+    }
+    return block;
+}
+
+/* mimalloc's generic path: collects, finds or makes a page. size is rounded. NULL if there is no memory. */
+MODA_INLINE void *moda_heap_malloc_generic(moda_heap *heap, size_t size) {
+    if (moda_unlikely(size > MODA_SIZE_MAX)) {
+        return NULL;
+    }
+    return moda_block_settle(moda_mi_malloc_generic(heap, size));
+}
+
+MODA_INLINE void *moda_page_take(moda_page *page) {
+    void *block = page ? moda_page_first_free(page) : NULL;
+    if (!block && page) {
+        block = moda_page_refill(page);
+    }
+    if (block) {
+        moda_page_pop(page, block);
+    }
+    return block;
+}
+
+/* A block of any size from a heap. */
+MODA_INLINE void *moda_heap_malloc(moda_heap *heap, size_t size) {
+    const size_t rounded = moda_size_rounded(size);
+    if (!MODA_IS_CHECKED && moda_likely(rounded <= MODA_MEDIUM_MAX)) {
+        moda_page *page = rounded <= MODA_SMALL_MAX ? moda_heap_small_page(heap, rounded)
+                                                    : moda_heap_medium_page(heap, rounded);
+        /* Not the shared empty page of a size that has none yet: its lists are empty, and stay so. */
+        void *block = moda_page_take(page);
+        if (block) {
+            return block;
+        }
+    }
+    return size <= MODA_SIZE_MAX ? moda_heap_malloc_generic(heap, rounded) : NULL;
+}
+
+/* ---- alignment ---- */
+
+/* The size to ask for, so that each block of the class is aligned by its place; 0 if there is none. Always the
+ * same answer for the same request, so that counts do not hang on addresses. */
+MODA_INLINE size_t moda_size_naturally_aligned(size_t size, size_t alignment) {
+    if (alignment > MI_SEGMENT_SLICE_SIZE || size > MODA_SIZE_MAX - alignment) {
+        return 0;
+    }
+    const size_t rounded = moda_size_rounded((size + alignment - 1) & ~(alignment - 1));
+    return moda_mi_is_naturally_aligned(moda_block_size_for(rounded), alignment) ? rounded : 0;
+}
+
+/* For alignments above MODA_ALIGNMENT_MAX: a segment of its own. */
+MODA_INLINE void *moda_heap_malloc_hugely_aligned(moda_heap *heap, size_t size, size_t alignment) {
+    return moda_block_settle(mi_heap_malloc_aligned_at(heap, size, alignment, 0));
+}
+
+/* ---- zeroing ---- */
+
+/* From this size on zero pages come from the system instead of a memset: they take no memory before they are
+ * used. (mimalloc's own calloc of huge blocks is not right before 2.1.4, and touches all of it before
+ * 2.2.7.) */
+#define MODA_ZERO_BY_SYSTEM (4u << 20)
+
+MODA_INLINE void moda_zero_large(void *start, size_t size) {
+    const uintptr_t page = _mi_os_page_size();
+    const uintptr_t begin = ((uintptr_t)start + page - 1) & ~(page - 1);
+    const uintptr_t end = ((uintptr_t)start + size) & ~(page - 1);
+    const int saved = errno;
+    if (madvise((void *)begin, end - begin, MADV_DONTNEED) != 0) {
+        memset(start, 0, size); /* locked memory, or huge pages given by the user */
+    } else {
+        memset(start, 0, begin - (uintptr_t)start);
+        memset((void *)end, 0, (uintptr_t)start + size - end);
+    }
+    errno = saved;
+}
+
+/* ---- the second heap, of tracked blocks ---- */
+
+MODA_INLINE moda_heap *moda_heap_new_tracked(moda_heap *heap) {
+    moda_heap *tracked = mi_heap_new();
+    if (tracked) {
+        tracked->keys[0] = heap->keys[0];
+    }
+    return tracked;
+}
+
+/* ---- process, thread, fork ---- */
+
+MODA_INLINE void moda_heap_process_begin(void) {
+    mi_process_init();
+}
+
+/* The calling thread's heap, made if need be; NULL if there is no memory. */
+MODA_INLINE moda_heap *moda_heap_begin(void) {
+    mi_thread_init();
+    moda_heap *heap = moda_mi_default_heap();
+    return moda_heap_is_live(heap) ? heap : NULL;
+}
+
+MODA_INLINE pthread_key_t moda_heap_thread_key(void) {
+    return moda_mi_thread_key();
+}
+
+MODA_INLINE void moda_heap_fork_child(void) {
+    moda_mi_fork_child();
+}

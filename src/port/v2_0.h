@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * v2_0.h - mimalloc 2.0.9 (Debian 12): where its names and signatures differ from later ones.
+ */
+_Static_assert(MI_MALLOC_VERSION == 209, "v2_0.h is for mimalloc 2.0.9");
+_Static_assert(_Generic(((mi_page_t *)0)->xblock_size, uint32_t : 1, default : 0), "mi_page_t.xblock_size");
+_Static_assert(_Generic(((mi_page_t *)0)->used, uint32_t : 1, default : 0), "mi_page_t.used");
+
+#define MODA_HEAP_VERSION "2.0.9"
+
+MODA_INLINE mi_heap_t *moda_mi_default_heap(void) {
+    return mi_get_default_heap();
+}
+
+/* Right up to 2 GiB, where it saturates: such a page is marked, so that no fast path reads it. */
+MODA_INLINE size_t moda_mi_block_size_fast(const mi_page_t *page) {
+    return page->xblock_size;
+}
+
+MODA_INLINE bool moda_mi_block_size_saturates(const mi_page_t *page) {
+    return page->xblock_size >= MI_HUGE_BLOCK_SIZE;
+}
+
+MODA_INLINE void *moda_mi_malloc_generic(mi_heap_t *heap, size_t size) {
+    return _mi_malloc_generic(heap, size, false, 0);
+}
+
+MODA_INLINE void *moda_mi_block_of(mi_segment_t *segment, mi_page_t *page, void *p) {
+    return _mi_page_ptr_unalign(segment, page, p);
+}
+
+MODA_INLINE uint8_t moda_mi_bin(size_t size) {
+    return mi_bin(size);
+}
+
+MODA_INLINE pthread_key_t moda_mi_thread_key(void) {
+    return _mi_heap_default_key;
+}
+
+/* The direct page of a small size is also right for blocks that are naturally aligned: those up to 128
+ * bytes whose size is a multiple of the alignment. (Above, 2.0.9's own rule is wrong: its issue 700.) */
+MODA_INLINE bool moda_mi_is_naturally_aligned(size_t block_size, size_t alignment) {
+    return block_size <= MI_MAX_ALIGN_GUARANTEE && (block_size & (alignment - 1)) == 0;
+}
+
+#define MODA_ALIGNMENT_MAX MI_ALIGNMENT_MAX
+
+/* A reader of the abandoned list that forked away never comes back to say that it is done; the child would
+ * wait for it at its next thread's end. */
+MODA_INLINE void moda_mi_fork_child(void) {
+    mi_atomic_store_release(&abandoned_readers, (size_t)0);
+}
+
+/* Hands unused memory back only when told to: the slow path does, on a timer. */
+#define MODA_HEAP_COLLECT_INTERVAL_MS 250

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * v2_4.h - mimalloc 2.4.1: where its names and signatures differ from earlier ones.
+ */
+_Static_assert(MI_MALLOC_VERSION == 20401, "v2_4.h is for mimalloc 2.4.1");
+_Static_assert(_Generic(((mi_page_t *)0)->block_size, size_t : 1, default : 0), "mi_page_t.block_size");
+_Static_assert(_Generic(((mi_page_t *)0)->used, uint16_t : 1, default : 0), "mi_page_t.used");
+
+#define MODA_HEAP_VERSION "2.4.1"
+
+MODA_INLINE mi_heap_t *moda_mi_default_heap(void) {
+    return mi_prim_get_default_heap();
+}
+
+MODA_INLINE size_t moda_mi_block_size_fast(const mi_page_t *page) {
+    return page->block_size;
+}
+
+MODA_INLINE bool moda_mi_block_size_saturates(const mi_page_t *page) {
+    (void)page;
+    return false;
+}
+
+MODA_INLINE void *moda_mi_malloc_generic(mi_heap_t *heap, size_t size) {
+    return _mi_malloc_generic(heap, size, false, 0, NULL);
+}
+
+MODA_INLINE void *moda_mi_block_of(mi_segment_t *segment, mi_page_t *page, void *p) {
+    (void)segment;
+    return _mi_page_ptr_unalign(page, p);
+}
+
+MODA_INLINE uint8_t moda_mi_bin(size_t size) {
+    return (uint8_t)_mi_bin(size);
+}
+
+MODA_INLINE pthread_key_t moda_mi_thread_key(void) {
+    return _mi_heap_default_key;
+}
+
+/* Blocks of a size that is a multiple of the alignment are aligned. */
+MODA_INLINE bool moda_mi_is_naturally_aligned(size_t block_size, size_t alignment) {
+    return block_size <= MI_MAX_ALIGN_GUARANTEE && (block_size & (alignment - 1)) == 0;
+}
+
+#define MODA_ALIGNMENT_MAX MI_BLOCK_ALIGNMENT_MAX
+
+MODA_INLINE void moda_mi_fork_child(void) {
+    /* Locks of rare paths, held for no longer than a list operation; the child has one thread, so they can only
+     * be held by one that is gone. */
+    mi_lock_init(&mi_subproc_default.abandoned_os_lock);
+    mi_lock_init(&mi_subproc_default.abandoned_os_visit_lock);
+}
+
+/* 2.4.1 gives memory back by itself, but only while the generic path runs; now and then we ask. */
+#define MODA_HEAP_COLLECT_INTERVAL_MS 500
