@@ -128,16 +128,14 @@ void moda_sink_size(moda_sink *sink, uint64_t bytes) {
         return;
     }
     unsigned step = 0;
-    uint64_t whole = bytes >> 10;
-    uint64_t rest = bytes & 1023;
-    while (whole >= 1024) {
-        rest = whole & 1023;
-        whole >>= 10;
+    while (step < 5 && bytes >> (10 * (step + 2)) != 0) {
         step++;
     }
-    moda_sink_decimal(sink, whole);
+    const unsigned shift = 10 * (step + 1);
+    const uint64_t rest = bytes & ((UINT64_C(1) << shift) - 1); /* below 2^60: ten times it fits */
+    moda_sink_decimal(sink, bytes >> shift);
     moda_sink_char(sink, '.');
-    moda_sink_decimal(sink, rest * 10 / 1024);
+    moda_sink_decimal(sink, rest * 10 >> shift);
     moda_sink_text(sink, unit[step]);
 }
 
