@@ -50,8 +50,9 @@ void moda_fatal_late_dlopen(void) {
     char line[LINE_BYTES];
     moda_sink sink;
     begin(&sink, line);
-    moda_sink_text(&sink, "libmod_alloc.so was opened by dlopen, after the program began to use another malloc;"
-                          " preload it (LD_PRELOAD) or link the program with it");
+    moda_sink_text(&sink,
+                   "libmod_alloc.so was opened by dlopen, after the program began to use another malloc;"
+                   " preload it (LD_PRELOAD) or link the program with it");
     end(&sink);
 }
 

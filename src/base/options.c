@@ -56,7 +56,8 @@ static bool parse_digits(const char **text, uint64_t *value) {
         return false;
     }
     for (; *at >= '0' && *at <= '9'; at++) {
-        if (__builtin_mul_overflow(sum, 10, &sum) || __builtin_add_overflow(sum, (uint64_t)(*at - '0'), &sum)) {
+        if (__builtin_mul_overflow(sum, 10, &sum)
+            || __builtin_add_overflow(sum, (uint64_t)(*at - '0'), &sum)) {
             return false;
         }
     }
@@ -134,11 +135,11 @@ bool moda_parse_choice(const char *words, const char *text, uint64_t *index) {
 
 static bool parse_any(const moda_option *option, const char *text, uint64_t *value) {
     switch (option->kind) {
-        case MODA_OPTION_bytes: return moda_parse_bytes(text, value);
-        case MODA_OPTION_count: return moda_parse_count(text, value);
-        case MODA_OPTION_time: return moda_parse_time(text, value);
-        case MODA_OPTION_choice: return moda_parse_choice(option->argument, text, value);
-        case MODA_OPTION_path: break;
+    case MODA_OPTION_bytes: return moda_parse_bytes(text, value);
+    case MODA_OPTION_count: return moda_parse_count(text, value);
+    case MODA_OPTION_time: return moda_parse_time(text, value);
+    case MODA_OPTION_choice: return moda_parse_choice(option->argument, text, value);
+    case MODA_OPTION_path: break;
     }
     return false;
 }

@@ -12,8 +12,8 @@
 
 typedef uint64_t moda_option_bytes;
 typedef uint64_t moda_option_count;
-typedef uint64_t moda_option_choice; /* index into the words of the argument */
-typedef uint64_t moda_option_time;   /* nanoseconds */
+typedef uint64_t moda_option_choice;  /* index into the words of the argument */
+typedef uint64_t moda_option_time;    /* nanoseconds */
 typedef const char *moda_option_path; /* NULL = not given */
 
 struct moda_options {

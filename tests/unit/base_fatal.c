@@ -11,7 +11,8 @@
 
 static void expect_abort_with(void (*function)(void *), const char *const *parts) {
     const captured result = capture_stderr(function, NULL);
-    cr_assert(WIFSIGNALED(result.status) && WTERMSIG(result.status) == SIGABRT, "status %x", (unsigned)result.status);
+    cr_assert(WIFSIGNALED(result.status) && WTERMSIG(result.status) == SIGABRT, "status %x",
+              (unsigned)result.status);
     const char *const newline = strchr(result.text, '\n');
     cr_assert(newline != NULL && newline[1] == '\0', "one line, not: %s", result.text);
     cr_assert_eq(strncmp(result.text, "mod-alloc: ", 11), 0, "%s", result.text);

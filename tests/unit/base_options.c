@@ -45,15 +45,16 @@ Test(base_options, the_list_is_sound) {
         cr_expect_eq(strncmp(option->name, "MOD_ALLOC_", 10), 0);
         cr_expect(strlen(option->help) > 10 && strlen(option->argument) > 0);
         if (option->kind != MODA_OPTION_path) {
-            cr_expect(option->minimum <= option->initial && option->initial <= option->maximum, "%s", option->name);
+            cr_expect(option->minimum <= option->initial && option->initial <= option->maximum, "%s",
+                      option->name);
         }
     }
 }
 
 Test(base_options, values_are_read) {
     READ("PATH=/bin", "MOD_ALLOC_SAMPLE=4K", "MOD_ALLOC_SEED=18446744073709551615", "MOD_ALLOC_FRAMES=16",
-         "MOD_ALLOC_BUCKETS=65536", "MOD_ALLOC_MEMORY=2G", "MOD_ALLOC_UNWIND=tables", "MOD_ALLOC_SHORT_LIVED=5ms",
-         "MOD_ALLOC_PROFILE=/tmp/a=b.prof", "MOD_ALLOC_STATS=stderr");
+         "MOD_ALLOC_BUCKETS=65536", "MOD_ALLOC_MEMORY=2G", "MOD_ALLOC_UNWIND=tables",
+         "MOD_ALLOC_SHORT_LIVED=5ms", "MOD_ALLOC_PROFILE=/tmp/a=b.prof", "MOD_ALLOC_STATS=stderr");
     cr_expect_eq(moda_options.sample, 4096);
     cr_expect_eq(moda_options.seed, UINT64_MAX);
     cr_expect_eq(moda_options.frames, 16);
@@ -80,7 +81,8 @@ Test(base_options, an_empty_value_is_no_value) {
 }
 
 Test(base_options, names_are_taken_whole) {
-    READ("MOD_ALLOC_SAMPLES=1", "MOD_ALLOC_SAMPL=2", "XMOD_ALLOC_SAMPLE=3", "MOD_ALLOC_SAMPLE", "mod_alloc_sample=4");
+    READ("MOD_ALLOC_SAMPLES=1", "MOD_ALLOC_SAMPL=2", "XMOD_ALLOC_SAMPLE=3", "MOD_ALLOC_SAMPLE",
+         "mod_alloc_sample=4");
     cr_expect_eq(moda_options.sample, 524288);
 }
 
@@ -123,7 +125,8 @@ ParameterizedTest(struct bad_value *row, base_options, a_bad_value_is_told_in_on
     char used[64];
     snprintf(used, sizeof used, "; using %s\n", row->used);
     cr_expect(WIFEXITED(result.status) && WEXITSTATUS(result.status) == 0);
-    cr_expect(strchr(result.text, '\n') == result.text + strlen(result.text) - 1, "one line: %s", result.text);
+    cr_expect(strchr(result.text, '\n') == result.text + strlen(result.text) - 1, "one line: %s",
+              result.text);
     cr_expect(strstr(result.text, row->variable) != NULL, "%s: %s", row->variable, result.text);
     cr_expect(strstr(result.text, used) != NULL, "%s: %s", row->variable, result.text);
 }
@@ -188,9 +191,11 @@ Test(base_options, bytes_take_1024_based_suffixes) {
     static const struct {
         const char *text;
         uint64_t bytes;
-    } rows[] = {{"0", 0},          {"1", 1},           {"1b", 1},           {"4096", 4096},
-                {"512K", 524288},  {"512kb", 524288},  {"512KiB", 524288},  {"64m", 67108864},
-                {"1G", 1u << 30},  {"16777215T", 16777215ull << 40}};
+    } rows[] = {{"0", 0},           {"1", 1},
+                {"1b", 1},          {"4096", 4096},
+                {"512K", 524288},   {"512kb", 524288},
+                {"512KiB", 524288}, {"64m", 67108864},
+                {"1G", 1u << 30},   {"16777215T", 16777215ull << 40}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         uint64_t bytes = 99;
         cr_expect(moda_parse_bytes(rows[i].text, &bytes) && bytes == rows[i].bytes, "%s", rows[i].text);
@@ -206,7 +211,8 @@ Test(base_options, times_take_units) {
     static const struct {
         const char *text;
         uint64_t ns;
-    } rows[] = {{"0", 0}, {"250ns", 250}, {"100us", 100000}, {"7", 7000}, {"5ms", 5000000}, {"2s", 2000000000}};
+    } rows[] = {{"0", 0},    {"250ns", 250},   {"100us", 100000},
+                {"7", 7000}, {"5ms", 5000000}, {"2s", 2000000000}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         uint64_t ns = 99;
         cr_expect(moda_parse_time(rows[i].text, &ns) && ns == rows[i].ns, "%s", rows[i].text);

@@ -61,8 +61,8 @@ Test(base_sink, json_escapes_what_json_forbids) {
 Test(base_sink, json_replaces_what_is_no_utf8) {
     EXPECT_TEXT("\"a\\ufffdb\"", moda_sink_json(&sink, "a\xff"
                                                        "b"));
-    EXPECT_TEXT("\"\\ufffd\"", moda_sink_json(&sink, "\xc3"));               /* cut at the end */
-    EXPECT_TEXT("\"\\ufffd\\ufffd\"", moda_sink_json(&sink, "\xc0\xaf"));     /* overlong */
+    EXPECT_TEXT("\"\\ufffd\"", moda_sink_json(&sink, "\xc3"));                       /* cut at the end */
+    EXPECT_TEXT("\"\\ufffd\\ufffd\"", moda_sink_json(&sink, "\xc0\xaf"));            /* overlong */
     EXPECT_TEXT("\"\\ufffd\\ufffd\\ufffd\"", moda_sink_json(&sink, "\xed\xa0\x80")); /* surrogate */
     EXPECT_TEXT("\"\\ufffd\\ufffd\\ufffd\"", moda_sink_json(&sink, "\xe0\x9f\xbf")); /* overlong */
     EXPECT_TEXT("\"\\ufffd\\ufffd\\ufffd\\ufffd\"", moda_sink_json(&sink, "\xf4\x90\x80\x80"));

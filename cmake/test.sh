@@ -1,0 +1,97 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# Builds and runs all tests. With arguments: only the named stages.
+#
+#   gcc      all tests, as released
+#   asserts  all tests, with every law checked while running (MOD_ALLOC_ASSERTS=full)
+#   clang    all tests, warnings of both compilers being errors; clang-tidy
+#   asan     rooms, report and command line under AddressSanitizer and UndefinedBehaviorSanitizer
+#   tsan     rooms under ThreadSanitizer
+#   aarch64  rooms and small programs, cross-compiled, run by qemu-user
+#
+# MOD_ALLOC_MIMALLOC_DIR=folder takes mimalloc's sources from there. BUILD=folder builds there (default: build).
+set -eu
+cd "$(dirname "$0")/.."
+. cmake/packages.sh
+build=${BUILD:-build}
+jobs=$(nproc)
+
+# configure STAGE ARGUMENT...: mimalloc is fetched once, by the first stage, and handed to the others.
+configure() {
+    stage=$1
+    shift
+    mimalloc=${MOD_ALLOC_MIMALLOC_DIR:-}
+    if [ -z "$mimalloc" ]; then
+        for cache in "$build"/*/CMakeCache.txt; do
+            if [ -e "$cache" ] && [ "$cache" != "$build/$stage/CMakeCache.txt" ]; then
+                mimalloc=$(sed -n 's/^MODA_MIMALLOC_FOUND:INTERNAL=//p' "$cache")
+                [ -z "$mimalloc" ] || break
+            fi
+        done
+    fi
+    echo
+    echo "==== $stage ===="
+    cmake -S . -B "$build/$stage" -G Ninja -DBUILD_TESTING=ON -DCMAKE_COMPILE_WARNING_AS_ERROR=ON \
+        -DMOD_ALLOC_MIMALLOC_DIR="$mimalloc" "$@" >"$build/$stage.log" 2>&1 || {
+        cat "$build/$stage.log"
+        return 1
+    }
+    grep 'mod-alloc [0-9]' "$build/$stage.log"
+    cmake --build "$build/$stage" -- -j"$jobs" --quiet
+}
+
+run_tests() {
+    stage=$1
+    shift
+    ctest --test-dir "$build/$stage" --output-on-failure -j"$jobs" --no-tests=error "$@" </dev/null
+}
+
+stage_gcc() {
+    configure gcc -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++
+    run_tests gcc
+}
+stage_asserts() {
+    configure asserts -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++ -DMOD_ALLOC_ASSERTS=full
+    run_tests asserts -LE 'shape|programs'
+}
+stage_clang() {
+    configure clang -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
+    run_tests clang -LE 'programs|readme'
+    cmake --build "$build/clang" --target tidy
+}
+stage_asan() {
+    flags="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+    configure asan -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++ -DMOD_ALLOC_ASSERTS=on \
+        -DCMAKE_C_FLAGS="$flags" -DCMAKE_CXX_FLAGS="$flags"
+    run_tests asan -L 'unit|report'
+}
+stage_tsan() {
+    flags="-fsanitize=thread"
+    configure tsan -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++ -DMOD_ALLOC_ASSERTS=on \
+        -DCMAKE_C_FLAGS="$flags" -DCMAKE_CXX_FLAGS="$flags"
+    run_tests tsan -L unit
+}
+stage_aarch64() {
+    configure aarch64 -DCMAKE_TOOLCHAIN_FILE="$PWD/cmake/aarch64-linux-gnu.cmake"
+    run_tests aarch64
+}
+
+# shellcheck disable=SC2086
+install_missing $packages_build $packages_test
+mkdir -p "$build"
+[ $# -gt 0 ] || set -- gcc asserts clang asan tsan aarch64
+for stage in "$@"; do
+    case "$stage" in
+    gcc | asserts | clang | asan | tsan | aarch64) ;;
+    *)
+        echo "test.sh: there is no stage '$stage' (gcc asserts clang asan tsan aarch64)" >&2
+        exit 2
+        ;;
+    esac
+done
+for stage in "$@"; do
+    "stage_$stage"
+done
+echo
+echo "All stages passed: $*"
