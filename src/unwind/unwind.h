@@ -4,7 +4,9 @@
  *
  * Called from hot/slow.c when an allocation is sampled. A walker takes no lock, calls no libc function but
  * memcpy, memset and _dl_find_object, allocates nothing, and reads only the known stack, unwind tables of
- * mapped objects, and its own memory (from the region, given by moda_unwind_rows_memory).
+ * mapped objects, and its own memory (from moda_unwind_set_memory's function). errno stays as it is.
+ *
+ * The room's files: select.c frame_pointer.c tables.c cfi.c row.c row_cache.c stack.c
  */
 #ifndef MODA_UNWIND_UNWIND_H
 #define MODA_UNWIND_UNWIND_H
@@ -40,6 +42,7 @@ size_t moda_unwind_thread_size(uint32_t frames_max);
 
 /* Once, before the first walk: which walker, and how many frames at most. */
 void moda_unwind_initialize(moda_walker_id walker, uint32_t frames_max);
+const char *moda_unwind_walker_name(void); /* as in MOD_ALLOC_UNWIND */
 
 /* Memory for the row cache comes from here (zeroed, never given back; NULL = no more). Set before the first
  * walk. */
@@ -47,14 +50,16 @@ typedef void *moda_unwind_memory(size_t bytes);
 void moda_unwind_set_memory(moda_unwind_memory *memory);
 
 /* Walks. frames has room for frames_max. thread may be NULL (then nothing is reused). Return addresses are
- * written as they are (not minus one), frames[0] = start->pc. */
+ * written as they are (not minus one), frames[0] = start->pc. A walk inside a walk of the same thread (in a
+ * signal handler) reuses nothing, and later walks' `reused` does not refer to it. */
 moda_walk moda_unwind(const moda_unwind_start *start, moda_unwind_thread *thread, uint64_t *frames);
 
 /* An object may have been unmapped (ld.so freed its link_map, or dlclose returned): rows of it are no
  * longer believed. */
 void moda_unwind_forget(void);
 
-/* Whether block is a link_map that a walk has met: free() asks, cheaply, for blocks of a likely size only. */
+/* Whether block is a link_map that a walk has met: free() asks, cheaply, for blocks of a likely size only.
+ * True once for each link_map that dies: then call moda_unwind_forget. */
 bool moda_unwind_knows_link_map(const void *block);
 
 #endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * machine.h - what stack walking has to know of the processor: DWARF's register numbers, where a call leaves
+ * its return address, pointer authentication, and two system calls that must not touch errno.
+ */
+#ifndef MODA_UNWIND_MACHINE_H
+#define MODA_UNWIND_MACHINE_H
+
+#include "base/compiler.h"
+
+#define MODA_PAGE_BYTES 4096u /* the smallest page there is: what a probe may conclude from one address */
+
+/* Registers whose rules the CFA interpreter follows: the frame pointer, the return address, and (x86-64)
+ * those that survive a call, since a few hand-written functions of ld.so have their CFA in one. */
+#define MODA_REG_FP 0
+#define MODA_REG_RA 1
+
+#if defined(__x86_64__)
+
+#define MODA_TRACKED_REGISTERS 7 /* rbp, return address, rbx, r12, r13, r14, r15 */
+#define MODA_DWARF_FP 6
+#define MODA_DWARF_SP 7
+#define MODA_DWARF_RA 16
+static const bool moda_ra_is_below_cfa = true; /* call pushes the return address: always at CFA - 8 */
+static const bool moda_fp_comes_first = false;
+enum { MODA_SYS_SIGPROCMASK = 14, MODA_SYS_GETPID = 39, MODA_SYS_GETTID = 186 };
+
+/* DWARF register -> index into the tracked rules, or -1. */
+MODA_INLINE int moda_tracked_index(uint64_t dwarf_register) {
+    static const int8_t index_of[17] = {-1, -1, -1, 2, -1, -1, MODA_REG_FP, -1, -1, -1, -1, -1, 3, 4, 5, 6,
+                                        MODA_REG_RA};
+    return dwarf_register < sizeof index_of ? index_of[dwarf_register] : -1;
+}
+
+MODA_INLINE uintptr_t moda_strip_authentication(uintptr_t pc) {
+    return pc;
+}
+
+MODA_INLINE long moda_raw_syscall(long number, long a, long b, long c, long d) {
+    long result;
+    register long r10 __asm__("r10") = d;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10)
+                     : "rcx", "r11", "memory");
+    return result;
+}
+
+#elif defined(__aarch64__)
+
+#define MODA_TRACKED_REGISTERS 2 /* x29, x30 */
+#define MODA_DWARF_FP 29
+#define MODA_DWARF_SP 31
+#define MODA_DWARF_RA 30
+static const bool moda_ra_is_below_cfa = false; /* x30 has a rule of its own */
+static const bool moda_fp_comes_first = true;   /* compilers keep frame records here */
+enum { MODA_SYS_SIGPROCMASK = 135, MODA_SYS_GETPID = 172, MODA_SYS_GETTID = 178 };
+
+MODA_INLINE int moda_tracked_index(uint64_t dwarf_register) {
+    return dwarf_register == MODA_DWARF_FP ? MODA_REG_FP : dwarf_register == MODA_DWARF_RA ? MODA_REG_RA : -1;
+}
+
+/* xpaclri, as a hint: nothing happens on a core without pointer authentication. */
+MODA_INLINE uintptr_t moda_strip_authentication(uintptr_t pc) {
+    register uintptr_t x30 __asm__("x30") = pc;
+    __asm__("hint #7" : "+r"(x30));
+    return x30;
+}
+
+MODA_INLINE long moda_raw_syscall(long number, long a, long b, long c, long d) {
+    register long x8 __asm__("x8") = number;
+    register long x0 __asm__("x0") = a;
+    register long x1 __asm__("x1") = b;
+    register long x2 __asm__("x2") = c;
+    register long x3 __asm__("x3") = d;
+    __asm__ volatile("svc #0" : "+r"(x0) : "r"(x8), "r"(x1), "r"(x2), "r"(x3) : "memory");
+    return x0;
+}
+
+#endif
+
+/* A word of a stack. Sanitizers must not look: it may lie in a red zone of theirs, or below sp. */
+typedef uintptr_t __attribute__((may_alias)) moda_stack_word;
+#define MODA_READS_STACKS __attribute__((no_sanitize("address", "thread")))
+
+#endif

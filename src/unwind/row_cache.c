@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * row_cache.c - address -> row, remembered for ever, without locks; and which objects the rows came from.
+ *
+ * Slow half of row_cache.h: entered on a miss, which costs 0.3 us with the tables in memory. Objects are
+ * found with glibc's _dl_find_object (lock-free, signal-safe; glibc 2.35), by weak reference: where it is
+ * missing there are no rows, and walkers have frame pointers only.
+ *
+ *   moda_rows.table --> newest --older--> table --older--> first
+ *
+ * A new table starts empty; what the one before it holds is taken over one row at a time, when asked for, so
+ * that growing never makes one walk slow. Slots past the end: each table has MODA_ROW_PROBES_MAX extra slots
+ * instead of wrapping around.
+ */
+#include "unwind/row_cache.h"
+#include "unwind/unwind.h"
+
+#include <string.h>
+
+moda_row_cache moda_rows;
+
+static moda_unwind_memory *take_memory;
+
+/* glibc's struct dl_find_object and function, declared here under our own name so that older systems'
+ * headers will do. */
+struct found_object {
+    unsigned long long flags;
+    void *map_start;
+    void *map_end;
+    void *link_map;
+    void *eh_frame_hdr;
+    unsigned long long reserved[7];
+};
+extern int _dl_find_object(void *address, struct found_object *result) MODA_WEAK;
+
+/* ---- which link_maps rows came from ---- */
+
+enum { LINK_MAPS = 1024, LINK_MAP_PROBES = 16, LINK_MAP_GONE = 1 };
+static uintptr_t link_maps[LINK_MAPS + LINK_MAP_PROBES];
+
+static uintptr_t *link_map_home(uintptr_t link_map) {
+    return &link_maps[moda_row_index(link_map, 10)];
+}
+
+static void note_link_map(uintptr_t link_map) {
+    uintptr_t *home = link_map_home(link_map);
+    for (int i = 0; i < LINK_MAP_PROBES; i++) {
+        if (moda_load_relaxed(&home[i]) == link_map)
+            return;
+    }
+    for (int i = 0; i < LINK_MAP_PROBES; i++) {
+        uintptr_t seen = moda_load_relaxed(&home[i]);
+        if (seen > LINK_MAP_GONE)
+            continue;
+        if (__atomic_compare_exchange_n(&home[i], &seen, link_map, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+            return;
+        if (seen == link_map)
+            return;
+    }
+    /* No room (a program with more than a thousand libraries): its unloading goes unnoticed. */
+}
+
+bool moda_unwind_knows_link_map(const void *block) {
+    uintptr_t *home = link_map_home((uintptr_t)block);
+    for (int i = 0; i < LINK_MAP_PROBES; i++) {
+        uintptr_t seen = moda_load_relaxed(&home[i]);
+        if (seen == 0)
+            return false;
+        if (seen == (uintptr_t)block)
+            return __atomic_compare_exchange_n(&home[i], &seen, LINK_MAP_GONE, false, __ATOMIC_ACQ_REL,
+                                               __ATOMIC_RELAXED);
+    }
+    return false;
+}
+
+/* ---- computing a row ---- */
+
+/* Narrows an object's range to the segment that holds its unwind tables, since there may be holes between
+ * segments. Only where the object begins with an ELF header of its own, as all do that ld.so maps. */
+static void narrow_to_segment(const struct found_object *found, moda_cfi_object *object) {
+    struct {
+        uint8_t ident[16];
+        uint16_t type, machine;
+        uint32_t version;
+        uint64_t entry, program_headers, section_headers;
+        uint32_t flags;
+        uint16_t header_size, program_header_size, program_header_count, padding[3];
+    } elf;
+    struct {
+        uint32_t type, flags;
+        uint64_t offset, address, physical, file_size, memory_size, align;
+    } segment;
+    _Static_assert(sizeof elf == 64 && sizeof segment == 56, "ELF64 layouts");
+    const uintptr_t start = (uintptr_t)found->map_start;
+    const size_t size = (size_t)((uintptr_t)found->map_end - start);
+    if (size < MODA_PAGE_BYTES)
+        return;
+    memcpy(&elf, (const void *)start, sizeof elf);
+    if (memcmp(elf.ident, "\177ELF\2\1", 6) != 0 || elf.program_header_size != sizeof segment ||
+        elf.program_headers > MODA_PAGE_BYTES - sizeof segment)
+        return;
+    uintptr_t bias = 0;
+    bool has_bias = false;
+    for (uint32_t i = 0; i < elf.program_header_count; i++) {
+        const uint64_t offset = elf.program_headers + i * sizeof segment;
+        if (offset > MODA_PAGE_BYTES - sizeof segment)
+            return;
+        memcpy(&segment, (const void *)(start + offset), sizeof segment);
+        if (segment.type != 1) /* PT_LOAD */
+            continue;
+        if (!has_bias) {
+            bias = start - (segment.address & ~(uint64_t)(MODA_PAGE_BYTES - 1));
+            has_bias = true;
+        }
+        const uintptr_t low = bias + segment.address;
+        if (object->header - low < segment.file_size) {
+            object->low = low;
+            object->high = low + segment.file_size;
+            return;
+        }
+    }
+}
+
+/* The object that holds an address, if any; its unwind tables may be missing (header 0). */
+static bool find_object(uintptr_t pc, moda_cfi_object *object) {
+    struct found_object found;
+    if (_dl_find_object == NULL || _dl_find_object((void *)pc, &found) != 0)
+        return false;
+    note_link_map((uintptr_t)found.link_map);
+    *object = (moda_cfi_object){
+        .header = (uintptr_t)found.eh_frame_hdr,
+        .low = (uintptr_t)found.eh_frame_hdr,
+        .high = (uintptr_t)found.map_end,
+    };
+    if (object->header != 0)
+        narrow_to_segment(&found, object);
+    return true;
+}
+
+bool moda_row_cache_find_rules(uintptr_t pc, moda_cfi_rules *rules) {
+    moda_cfi_object object;
+    return find_object(pc, &object) && object.header != 0 && moda_cfi_find(&object, pc, rules) == MODA_CFI_FOUND;
+}
+
+/* Computes the row of an address. *is_lasting: it may be remembered (what is no object now may become one). */
+static moda_row compute(uintptr_t pc, bool *is_lasting) {
+    moda_cfi_object object;
+    *is_lasting = find_object(pc, &object);
+    if (!*is_lasting || object.header == 0)
+        return MODA_CFA_NO_TABLE;
+    return moda_row_compile(&object, pc);
+}
+
+/* ---- the tables ---- */
+
+static moda_row_table *new_table(uint32_t bits, moda_row_table *older) {
+    if (take_memory == NULL)
+        return NULL;
+    const size_t slots = ((size_t)1 << bits) + MODA_ROW_PROBES_MAX;
+    moda_row_table *table = take_memory(sizeof *table + slots * sizeof(moda_row_slot));
+    if (table != NULL) {
+        table->bits = bits;
+        table->older = older;
+    }
+    return table;
+}
+
+/* Makes a bigger table; one thread does it, the others go on with what there is. */
+static void grow(moda_row_table *from) {
+    const uint32_t bits = from == NULL ? MODA_ROW_TABLE_FIRST_BITS : from->bits + 2;
+    if (bits > MODA_ROW_TABLE_LAST_BITS || __atomic_exchange_n(&moda_rows.is_growing, 1, __ATOMIC_ACQUIRE) != 0)
+        return;
+    if (moda_load_relaxed(&moda_rows.table) == from) {
+        moda_row_table *table = new_table(bits, from);
+        if (table != NULL)
+            moda_store_release(&moda_rows.table, table);
+    }
+    moda_store_release(&moda_rows.is_growing, 0);
+}
+
+/* The row of a table, 0 if it is not there or of another epoch. */
+static moda_row search(const moda_row_table *table, uintptr_t pc, moda_row tag) {
+    const moda_row_slot *slot = &table->slot[moda_row_index(pc, table->bits)];
+    for (uint32_t i = 0; i < MODA_ROW_PROBES_MAX; i++) {
+        const uint64_t key = moda_load_acquire(&slot[i].key);
+        if (key == pc) {
+            const moda_row row = moda_load_acquire(&slot[i].row);
+            return (row & MODA_ROW_EPOCH_MASK) == tag ? row : 0;
+        }
+        if (key == 0)
+            return 0;
+    }
+    return 0;
+}
+
+static void insert(moda_row_table *table, uintptr_t pc, moda_row row) {
+    moda_row_slot *slot = &table->slot[moda_row_index(pc, table->bits)];
+    for (uint32_t i = 0; i < MODA_ROW_PROBES_MAX; i++) {
+        uint64_t key = moda_load_acquire(&slot[i].key);
+        if (key == 0 && __atomic_compare_exchange_n(&slot[i].key, &key, pc, false, __ATOMIC_ACQ_REL,
+                                                    __ATOMIC_ACQUIRE)) {
+            __atomic_fetch_add(&table->used, 1, __ATOMIC_RELAXED);
+            key = pc;
+        }
+        if (key == pc) {
+            moda_store_release(&slot[i].row, row);
+            return;
+        }
+    }
+}
+
+static bool is_half_full(const moda_row_table *table) {
+    return moda_load_relaxed(&table->used) >= (uint32_t)1 << (table->bits - 1);
+}
+
+MODA_NOINLINE moda_row moda_row_miss(uintptr_t pc, uint32_t epoch) {
+    const moda_row tag = moda_row_tag(epoch);
+    moda_row_table *table = moda_load_acquire(&moda_rows.table);
+    if (table == NULL || is_half_full(table)) {
+        grow(table);
+        table = moda_load_acquire(&moda_rows.table);
+    }
+    moda_row row = 0;
+    bool is_lasting = true;
+    if (table != NULL) {
+        row = search(table, pc, tag);
+        if (row != 0)
+            return row;
+        if (table->older != NULL)
+            row = search(table->older, pc, tag);
+    }
+    if (row == 0)
+        row = compute(pc, &is_lasting) | tag;
+    /* A row of an epoch that has passed meanwhile is right for this walk, but must not outlive it. */
+    if (is_lasting && table != NULL && moda_load_acquire(&moda_rows.epoch) == epoch)
+        insert(table, pc, row);
+    return row;
+}
+
+/* Tags repeat after 255 epochs: then rows that bear an old one must go. */
+static void wipe_rows(void) {
+    for (moda_row_table *table = moda_load_acquire(&moda_rows.table); table != NULL; table = table->older) {
+        const size_t slots = ((size_t)1 << table->bits) + MODA_ROW_PROBES_MAX;
+        for (size_t i = 0; i < slots; i++)
+            moda_store_relaxed(&table->slot[i].row, 0);
+    }
+}
+
+void moda_unwind_forget(void) {
+    const uint32_t epoch = __atomic_add_fetch(&moda_rows.epoch, 1, __ATOMIC_ACQ_REL);
+    if (epoch % 255 == 0)
+        wipe_rows();
+}
+
+void moda_unwind_set_memory(moda_unwind_memory *memory) {
+    take_memory = memory;
+}
+
+uint32_t moda_row_cache_count(uint32_t *bits) {
+    const moda_row_table *table = moda_load_acquire(&moda_rows.table);
+    *bits = table == NULL ? 0 : table->bits;
+    return table == NULL ? 0 : moda_load_relaxed(&table->used);
+}

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * tables.c - walks a stack by unwind tables: right on code built without frame pointers.
+ *
+ * Called by select.c while a sampled malloc is in flight. A warm frame costs two dependent loads, the row
+ * and the return address: about 7 ns. Reads only rows and words of the stack range (stack.h).
+ *
+ * The incremental walk keeps the thread's last one. Where the walk in progress meets a frame of it with the
+ * same sp, pc and fp, the rest of the last walk holds if the words it was read from still hold the same:
+ * loads that do not wait for each other, 1 to 2 ns a frame. That is exact: a walk is a function of these
+ * words and of the rows, and rows of another epoch are not compared.
+ *
+ *   last    [ head ............ j ........ k ........ ]   j: meets the new walk; up to k: words unchanged
+ *   fresh   [ new inner frames, j's ]
+ *
+ * Only on the thread's own stack: others may have been unmapped between two walks.
+ */
+#include "unwind/walk.h"
+
+#include <string.h>
+
+typedef enum outcome { STEPPED, ENDED, UNKNOWN, BROKEN } outcome;
+
+/* ---- one step ---- */
+
+MODA_INLINE bool is_plain(moda_row row) {
+    return (row & MODA_ROW_SPECIAL_MASK) == 0;
+}
+
+/* Whether the two words that a plain step reads are where verify() looks for them. */
+MODA_INLINE bool is_verified_by_two_loads(moda_row row) {
+    return moda_ra_is_below_cfa || (moda_row_fp_kind(row) == MODA_FP_AT_CFA &&
+                                    moda_row_ra_offset(row) == moda_row_fp_offset(row) + 8);
+}
+
+/* A row that needs two loads at most. `r` stays in machine registers: through memory each frame would
+ * wait for the stores of the one before. */
+MODA_INLINE bool step_plain(moda_walk_state *s, moda_registers *r, moda_row row) {
+    const uintptr_t base = (row & MODA_CFA_FP) != 0 ? r->fp : r->sp;
+    const uintptr_t cfa = base + (uintptr_t)moda_row_cfa_offset(row);
+    if (moda_unlikely(cfa - r->sp - 8 >= (uintptr_t)1 << 40 || (cfa & 7) != 0 ||
+                      !moda_stack_reaches(&s->range, cfa)))
+        return false;
+    const uintptr_t ra_slot = moda_ra_is_below_cfa ? cfa - 8 : cfa + (uintptr_t)moda_row_ra_offset(row);
+    if (!moda_ra_is_below_cfa && moda_unlikely(ra_slot < r->sp || ra_slot > s->range.high - 8))
+        return false;
+    if (moda_row_fp_kind(row) != MODA_FP_SAME) {
+        const uintptr_t slot = cfa + (uintptr_t)moda_row_fp_offset(row);
+        if (moda_unlikely(slot + MODA_RED_ZONE_BYTES < r->sp || slot > s->range.high - 8))
+            return false;
+        r->fp = moda_stack_load(slot);
+        r->fp_slot = slot;
+    }
+    r->pc = moda_strip_authentication(moda_stack_load(ra_slot));
+    r->sp = cfa;
+    r->is_exact = false;
+    return true;
+}
+
+/* Whether the word at an address may be read: above the red zone, in the range. */
+static bool is_readable(moda_walk_state *s, const moda_registers *r, uintptr_t address) {
+    return address % 8 == 0 && address + MODA_RED_ZONE_BYTES >= r->sp && address + 8 > address &&
+           moda_stack_reaches(&s->range, address + 8);
+}
+
+MODA_READS_STACKS static bool load_special_fp(moda_walk_state *s, const moda_registers *r, moda_row row,
+                                              uintptr_t cfa, moda_registers *caller) {
+    const unsigned kind = moda_row_fp_kind(row);
+    if (kind == MODA_FP_SAME)
+        return true;
+    const uintptr_t base = kind == MODA_FP_AT_CFA ? cfa : kind == MODA_FP_AT_FP ? r->fp : r->sp;
+    caller->fp_slot = base + (uintptr_t)moda_row_fp_offset(row);
+    if (!is_readable(s, r, caller->fp_slot))
+        return false;
+    caller->fp = moda_stack_load(caller->fp_slot);
+    return true;
+}
+
+/* Any row that has a CFA: realigned stacks, signal frames, interrupted functions. */
+MODA_READS_STACKS static bool step_special(moda_walk_state *s, moda_registers *r, moda_row row) {
+    const unsigned kind = moda_row_cfa_kind(row);
+    const bool is_signal = (row & MODA_ROW_SIGNAL) != 0;
+    uintptr_t cfa = ((kind & 1) != 0 ? r->fp : r->sp) + (uintptr_t)moda_row_cfa_offset(row);
+    uintptr_t ra_slot = cfa + 8; /* MODA_RA_NEXT */
+    if (kind >= MODA_CFA_AT_SP) {
+        if (!is_readable(s, r, cfa))
+            return false;
+        cfa = moda_stack_load(cfa);
+    }
+    if (moda_row_ra_kind(row) == MODA_RA_IN_REGISTER)
+        return false; /* aarch64: x30 is not carried along */
+    if (moda_row_ra_kind(row) == MODA_RA_AT_CFA)
+        ra_slot = cfa + (uintptr_t)(moda_ra_is_below_cfa ? -8 : moda_row_ra_offset(row));
+    moda_registers caller = *r;
+    if (cfa % 8 != 0 || !is_readable(s, r, ra_slot) || !load_special_fp(s, r, row, cfa, &caller))
+        return false;
+    caller.pc = moda_strip_authentication(moda_stack_load(ra_slot));
+    caller.sp = cfa;
+    caller.is_exact = is_signal;
+    const bool is_rising = cfa > r->sp && moda_stack_reaches(&s->range, cfa);
+    if (!is_rising && !(is_signal && moda_stack_switch(s->own, cfa, &s->range)))
+        return false;
+    *r = caller;
+    return true;
+}
+
+MODA_READS_STACKS static outcome guess(moda_walk_state *s, moda_registers *r) {
+    if (!s->may_guess || !moda_frame_pointer_step(&s->range, r))
+        return UNKNOWN;
+    if (s->guessed < UINT8_MAX)
+        s->guessed++;
+    return STEPPED;
+}
+
+/* Any row but a plain one. */
+MODA_NOINLINE MODA_READS_STACKS static outcome step_by(moda_walk_state *s, moda_registers *r, moda_row row) {
+    switch (moda_row_cfa_kind(row)) {
+    case MODA_CFA_END:
+        return ENDED;
+    case MODA_CFA_NO_TABLE:
+        return guess(s, r);
+    case MODA_CFA_OPAQUE:
+    case MODA_CFA_REGISTER:
+        return UNKNOWN;
+    default:
+        return step_special(s, r, row) ? STEPPED : BROKEN;
+    }
+}
+
+MODA_INLINE outcome step(moda_walk_state *s, moda_registers *r, moda_row row) {
+    if (moda_likely(is_plain(row)))
+        return moda_likely(step_plain(s, r, row)) ? STEPPED : BROKEN;
+    moda_registers in_memory = *r;
+    const outcome o = step_by(s, &in_memory, row);
+    *r = in_memory;
+    return o;
+}
+
+MODA_INLINE moda_row row_of(const moda_walk_state *s, const moda_registers *r) {
+    return moda_row_lookup(&s->view, r->pc - (r->is_exact ? 0 : 1));
+}
+
+/* ---- a walk that keeps nothing ---- */
+
+static moda_walk ended(const moda_walk_state *s, outcome o, uint32_t count) {
+    static const uint8_t end_of[] = {
+        [STEPPED] = MOD_ALLOC_WALK_CUT, /* could have gone on */
+        [ENDED] = MOD_ALLOC_WALK_COMPLETE,
+        [UNKNOWN] = MOD_ALLOC_WALK_UNKNOWN,
+        [BROKEN] = MOD_ALLOC_WALK_BROKEN,
+    };
+    const bool is_guessed = o == ENDED && s->guessed != 0;
+    return (moda_walk){
+        .count = count,
+        .end = is_guessed ? MOD_ALLOC_WALK_GUESSED : end_of[o],
+        .guessed = s->guessed,
+    };
+}
+
+MODA_READS_STACKS moda_walk moda_tables_walk_from(moda_walk_state *s, moda_registers r, uint32_t count) {
+    for (;;) {
+        s->frames[count++] = r.pc;
+        const moda_row row = row_of(s, &r);
+        if (moda_unlikely(count >= s->limit) && moda_row_cfa_kind(row) != MODA_CFA_END)
+            return ended(s, STEPPED, count);
+        const outcome o = step(s, &r, row);
+        if (moda_unlikely(o != STEPPED))
+            return ended(s, o, count);
+    }
+}
+
+/* ---- a walk that keeps itself for the next one ---- */
+
+MODA_INLINE uintptr_t ra_slot_of(const moda_frame *f) {
+    return moda_ra_is_below_cfa ? f->sp - 8 : f->fp_slot + 8;
+}
+
+static moda_registers registers_of(const moda_frame *f) {
+    return (moda_registers){
+        .pc = f->pc,
+        .sp = f->sp,
+        .fp = f->fp,
+        .fp_slot = f->fp_slot & ~(MODA_FRAME_SPECIAL | MODA_FRAME_EXACT),
+        .is_exact = (f->fp_slot & MODA_FRAME_EXACT) != 0,
+    };
+}
+
+MODA_INLINE moda_frame frame_of(const moda_registers *r, bool is_special) {
+    return (moda_frame){
+        .sp = r->sp,
+        .pc = r->pc,
+        .fp = r->fp,
+        .fp_slot = r->fp_slot | (is_special ? MODA_FRAME_SPECIAL : 0) | (r->is_exact ? MODA_FRAME_EXACT : 0),
+    };
+}
+
+MODA_INLINE bool is_same_place(const moda_frame *f, const moda_registers *r) {
+    return f->sp == r->sp && f->pc == r->pc && f->fp == r->fp && (f->fp_slot & MODA_FRAME_EXACT) == 0;
+}
+
+/* Whether a step from `inner` still leads to `f`, which took more than two loads to find. */
+MODA_NOINLINE MODA_READS_STACKS static bool verify_special(moda_walk_state *s, const moda_frame *inner,
+                                                           const moda_frame *f) {
+    const moda_walk_state before = *s;
+    moda_registers r = registers_of(inner);
+    const moda_registers expected = registers_of(f);
+    if (step(s, &r, row_of(s, &r)) == STEPPED && s->range.is_own && r.sp == expected.sp &&
+        r.pc == expected.pc && r.fp == expected.fp && r.is_exact == expected.is_exact)
+        return true;
+    *s = before;
+    return false;
+}
+
+/* Takes over frames of the last walk, from last[j] (which is frames[n - 1]) outwards, as long as the words
+ * they were read from still hold the same. Returns the index in last of the first that is not. */
+MODA_READS_STACKS static uint32_t verify(moda_walk_state *s, const moda_frame *last, uint32_t j, uint32_t count,
+                                         uint32_t n) {
+    const uint32_t room = s->limit - n;
+    const uint32_t end = count - j - 1 > room ? j + 1 + room : count;
+    uint64_t *frames = s->frames + n;
+    uint32_t k = j + 1;
+    for (; k < end; k++) {
+        const moda_frame *f = &last[k];
+        if (moda_unlikely((f->fp_slot & MODA_FRAME_SPECIAL) != 0)) {
+            if (!verify_special(s, f - 1, f))
+                break;
+        } else if (moda_strip_authentication(moda_stack_load(ra_slot_of(f))) != f->pc ||
+                   moda_stack_load(f->fp_slot) != f->fp) {
+            break;
+        }
+        *frames++ = f->pc;
+    }
+    return k;
+}
+
+static void swap_halves(moda_unwind_thread *thread, uint32_t count) {
+    moda_frame *fresh = thread->fresh;
+    thread->fresh = thread->last;
+    thread->last = fresh;
+    thread->head = 0;
+    thread->count = count;
+}
+
+/* The new walk is fresh[0..m) and then last[j + 1 .. j + 1 + tail): joins them where fewer must move. */
+static void join(moda_unwind_thread *thread, uint32_t m, uint32_t j, uint32_t tail) {
+    const uint32_t after = thread->head + j + 1; /* index of the tail */
+    if (m <= after) {
+        moda_frame *to = thread->last + (after - m);
+        for (uint32_t i = 0; i < m; i++)
+            to[i] = thread->fresh[i];
+        thread->head = after - m;
+        thread->count = m + tail;
+    } else {
+        memcpy(thread->fresh + m, thread->last + after, tail * sizeof(moda_frame));
+        swap_halves(thread, m + tail);
+    }
+}
+
+MODA_READS_STACKS static moda_walk walk_keeping(moda_walk_state *s, moda_registers r,
+                                                moda_unwind_thread *thread) {
+    moda_frame *const fresh = thread->fresh;
+    const moda_frame *const last = thread->last + thread->head;
+    const uint32_t last_count = thread->epoch == s->view.epoch ? thread->count : 0;
+    uint32_t n = 0, j = 0;
+    bool is_special = true; /* the first frame is not found from another one */
+    outcome o = STEPPED;
+    thread->epoch = s->view.epoch;
+    r.fp_slot = (uintptr_t)&thread->unsaved_fp;
+    for (;;) {
+        s->frames[n] = r.pc;
+        fresh[n++] = frame_of(&r, is_special);
+        while (j < last_count && last[j].sp < r.sp)
+            j++;
+        if (j < last_count && is_same_place(&last[j], &r) && !r.is_exact) {
+            thread->unsaved_fp = r.fp;
+            const uint32_t k = verify(s, last, j, last_count, n);
+            const uint32_t taken = k - j - 1;
+            const bool is_cut = n + taken == s->limit && (k < last_count || thread->end == MOD_ALLOC_WALK_CUT);
+            if (is_cut || (k == last_count && (thread->end == MOD_ALLOC_WALK_COMPLETE ||
+                                               thread->end == MOD_ALLOC_WALK_GUESSED))) {
+                const uint32_t reused = k == last_count ? taken + 1 : 0;
+                join(thread, n, j, taken);
+                moda_walk walk = ended(s, is_cut ? STEPPED : ENDED, n + taken);
+                thread->end = walk.end;
+                walk.reused = reused;
+                return walk;
+            }
+            memcpy(fresh + n, last + j + 1, taken * sizeof *fresh);
+            if (taken != 0)
+                r = registers_of(&last[k - 1]);
+            n += taken;
+            j = k;
+        }
+        const moda_row row = row_of(s, &r);
+        if (moda_unlikely(n >= s->limit) && moda_row_cfa_kind(row) != MODA_CFA_END)
+            break;
+        is_special = !is_plain(row) || !is_verified_by_two_loads(row);
+        o = step(s, &r, row);
+        if (moda_unlikely(o != STEPPED))
+            break;
+        if (moda_unlikely(!s->range.is_own)) { /* a signal handler's end: on from here nothing is kept */
+            thread->count = 0;
+            return moda_tables_walk_from(s, r, n);
+        }
+    }
+    moda_walk walk = ended(s, o, n);
+    swap_halves(thread, n);
+    thread->end = walk.end;
+    return walk;
+}
+
+/* ---- the walkers ---- */
+
+MODA_INLINE moda_walk walk(const moda_walk_job *job, bool may_guess) {
+    moda_stack_own nobody = {0};
+    moda_unwind_thread *thread = job->thread;
+    moda_walk_state s = {
+        .view = moda_row_view_now(),
+        .own = thread != NULL ? &thread->own : &nobody,
+        .frames = job->frames,
+        .limit = job->limit,
+        .may_guess = may_guess,
+    };
+    const moda_registers r = {.pc = job->start->pc, .sp = job->start->sp, .fp = job->start->fp};
+    moda_stack_enter(s.own, r.sp, &s.range);
+    if (thread != NULL && s.range.is_own)
+        return walk_keeping(&s, r, thread);
+    if (thread != NULL)
+        thread->count = 0;
+    return moda_tables_walk_from(&s, r, 0);
+}
+
+MODA_READS_STACKS moda_walk moda_tables_walk(const moda_walk_job *job) {
+    return walk(job, false);
+}
+
+MODA_READS_STACKS moda_walk moda_tables_walk_guessing(const moda_walk_job *job) {
+    return walk(job, true);
+}

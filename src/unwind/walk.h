@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * walk.h - what the walkers share: a thread's memory, the state of a walk, and the walkers' own face.
+ */
+#ifndef MODA_UNWIND_WALK_H
+#define MODA_UNWIND_WALK_H
+
+#include "mod_alloc.h"
+#include "unwind/row_cache.h"
+#include "unwind/stack.h"
+#include "unwind/unwind.h"
+
+/* The registers of one frame. */
+typedef struct moda_registers {
+    uintptr_t pc, sp, fp;
+    uintptr_t fp_slot; /* where fp was loaded from */
+    bool is_exact;     /* pc is an interrupted instruction, not a return address */
+} moda_registers;
+
+/* A frame of a thread's last walk. Its pc was read at sp - 8 on x86-64, behind fp on aarch64, or else the
+ * frame is marked special. */
+typedef struct moda_frame {
+    uintptr_t sp;
+    uintptr_t pc;
+    uintptr_t fp;
+    uintptr_t fp_slot; /* and the MODA_FRAME_ bits, which no user address has */
+} moda_frame;
+
+#define MODA_FRAME_SPECIAL ((uintptr_t)1 << 63) /* found by more than two loads: step again to verify */
+#define MODA_FRAME_EXACT ((uintptr_t)1 << 62)   /* as registers.is_exact; then also special */
+
+struct moda_unwind_thread {
+    moda_stack_own own;
+    uint32_t is_busy; /* a walk is in progress: one in a signal handler must not touch what follows */
+    uint32_t epoch;   /* of the last walk */
+    /* The last walk: last[head .. head + count), innermost first; `last` is one half of `frames`, the
+     * walk in progress fills the other. */
+    moda_frame *last;
+    moda_frame *fresh;
+    uint32_t head;
+    uint32_t count;
+    uint8_t end;
+    uintptr_t unsaved_fp; /* fp_slot of frames whose fp the walk has not loaded from the stack yet */
+    moda_frame frames[];
+};
+
+/* A walk in progress, but for the registers. */
+typedef struct moda_walk_state {
+    moda_row_view view;
+    moda_stack_range range;
+    moda_stack_own *own;
+    uint64_t *frames;
+    uint32_t limit;
+    bool may_guess;
+    uint8_t guessed;
+} moda_walk_state;
+
+typedef struct moda_walk_job {
+    const moda_unwind_start *start;
+    moda_unwind_thread *thread; /* or NULL */
+    uint64_t *frames;
+    uint32_t limit;
+} moda_walk_job;
+
+moda_walk moda_tables_walk(const moda_walk_job *job);          /* what has no table: ends there */
+moda_walk moda_tables_walk_guessing(const moda_walk_job *job); /* .. is passed by frame pointer */
+moda_walk moda_frame_pointer_walk(const moda_walk_job *job);   /* fp; tables only for the outermost frames */
+moda_walk moda_frame_pointer_walk_first(const moda_walk_job *job); /* fp, then tables for all the rest */
+
+/* Goes on by tables, without the thread's last walk, with the frame of r at frames[count]. */
+moda_walk moda_tables_walk_from(moda_walk_state *s, moda_registers r, uint32_t count);
+
+MODA_INLINE uintptr_t moda_stack_load(uintptr_t address) {
+    return *(const moda_stack_word *)address;
+}
+
+/* One frame by frame pointer, where it is plausible: the record lies above sp, in the stack, and holds what
+ * may be a return address. */
+MODA_INLINE bool moda_frame_pointer_step(moda_stack_range *range, moda_registers *r) {
+    const uintptr_t fp = r->fp;
+    if (fp % 8 != 0 || fp < r->sp || fp + 16 < fp || !moda_stack_reaches(range, fp + 16))
+        return false;
+    const uintptr_t pc = moda_strip_authentication(moda_stack_load(fp + 8));
+    if (pc < MODA_PAGE_BYTES || pc >> 48 != 0 || (pc >= r->sp && pc < range->high))
+        return false;
+    r->pc = pc;
+    r->sp = fp + 16;
+    r->fp = moda_stack_load(fp);
+    r->fp_slot = fp;
+    r->is_exact = false;
+    return true;
+}
+
+#endif
