@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cmd_report.c - `mod-alloc report` and `mod-alloc merge`: a profile, or several added up, through a writer.
+ */
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/view.h"
+
+static void complain_of_nothing(const moda_cli_args *args, const moda_profile *profile,
+                                const moda_report *report) {
+    if (profile->site_count == 0 && profile->sample_bytes == 0) {
+        moda_cli_say(args, "no call sites: sampling was off (MOD_ALLOC_SAMPLE=0)");
+    } else if (profile->site_count == 0) {
+        moda_cli_say(args, "no call sites: nothing was sampled; every allocation is with MOD_ALLOC_SAMPLE=1");
+    } else if (report->stack_count == 0 && report->is_filtered) {
+        moda_cli_say(args, "no call site passes the filters");
+    }
+}
+
+static int write_profiles(const moda_cli_args *args, moda_cli_view *view, const char *format) {
+    moda_error error = {.text = ""};
+    const moda_writer *const writer = moda_cli_view_writer(view, args, format);
+    moda_profile *const profile =
+        moda_cli_read_profiles(args, args->operand, (size_t)args->operand_count);
+    moda_report *const report = moda_cli_build_report(view, profile, &error);
+    if (report == NULL || !moda_cli_write_report(view, report, writer, &error)) {
+        moda_cli_fail(args, MODA_CLI_MISUSE, "%s", error.text);
+    }
+    if (!view->is_quiet) {
+        complain_of_nothing(args, profile, report);
+    }
+    moda_report_free(report);
+    moda_profile_free(profile);
+    return MODA_CLI_DONE;
+}
+
+int moda_cli_report(int argc, char **argv) {
+    moda_cli_args args = moda_cli_args_begin(MODA_CLI_COMMAND_report, argc, argv);
+    moda_cli_view view;
+    moda_cli_view_begin(&view);
+    for (int option; (option = moda_cli_args_next(&args)) >= 0;) {
+        switch (option) {
+        case MODA_CLI_OPTION_report_tree: view.write.has_tree = true; break;
+        case MODA_CLI_OPTION_report_bottom_up:
+            view.write.has_tree = true;
+            view.write.is_bottom_up = true;
+            break;
+        case MODA_CLI_OPTION_report_summary: view.write.is_summary = true; break;
+        default: moda_cli_view_take(&view, &args, option); break;
+        }
+    }
+    if (args.operand_count == 0) {
+        moda_cli_misuse(&args, "which profile? A file, or the pid of a running program");
+    }
+    return write_profiles(&args, &view, "text");
+}
+
+int moda_cli_merge(int argc, char **argv) {
+    moda_cli_args args = moda_cli_args_begin(MODA_CLI_COMMAND_merge, argc, argv);
+    moda_cli_view view;
+    moda_cli_view_begin(&view);
+    for (int option; (option = moda_cli_args_next(&args)) >= 0;) {
+        moda_cli_view_take(&view, &args, option);
+    }
+    if (view.output == NULL) {
+        moda_cli_misuse(&args, "where to? Name a file with --output");
+    }
+    if (args.operand_count == 0) {
+        moda_cli_misuse(&args, "which profiles?");
+    }
+    return write_profiles(&args, &view, "pprof");
+}

@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * cmd_run.c - `mod-alloc run`: a program on mod-alloc, and what it allocated.
+ *
+ *   find the library, check the program         library.c, program.c
+ *   run it, profiles into a private directory   scratch.c, launch.c
+ *   read the profiles of its processes          collect
+ *   keep or convert the profile                 keep
+ *   counters, largest sites, leak gate          print_stats.c, report/, leak_gate.c
+ *   end as the program ended
+ *
+ * All that is said goes to stderr: standard output is the program's.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "cli/launch.h"
+#include "cli/leak_gate.h"
+#include "cli/library.h"
+#include "cli/print_stats.h"
+#include "cli/program.h"
+#include "cli/scratch.h"
+#include "cli/view.h"
+
+enum { TOP_DEFAULT = 10 };
+
+typedef struct run_state {
+    moda_cli_args args;
+    /* from the options */
+    const char *library, *json, *output, *format, *suppressions_path;
+    size_t top;
+    bool is_tree, is_quiet, has_gate, has_sample, is_exact;
+    moda_cli_gate gate;
+    const moda_writer *writer; /* NULL: the profile itself is kept */
+
+    /* while it runs */
+    moda_cli_scratch scratch;
+    moda_cli_program program;
+    moda_cli_end end;
+
+    /* afterwards */
+    moda_profile *profile; /* of the program, or of all its processes; NULL = there is none */
+    char kept[PATH_MAX];   /* the root's profile as a file; "" = not kept */
+    size_t processes, others, others_running;
+    uint64_t others_bytes, others_peak;
+} run_state;
+
+/* ---- options ---- */
+
+static void take_options(run_state *run, int argc, char **argv) {
+    *run = (run_state){.args = moda_cli_args_begin(MODA_CLI_COMMAND_run, argc, argv), .top = TOP_DEFAULT};
+    moda_cli_args *const args = &run->args;
+    for (int option; (option = moda_cli_args_next(args)) >= 0;) {
+        switch (option) {
+        case MODA_CLI_OPTION_run_exact: run->is_exact = true; break;
+        case MODA_CLI_OPTION_run_top:
+            run->top = (size_t)moda_cli_args_number(args, option, 0, 1000000000);
+            break;
+        case MODA_CLI_OPTION_run_tree: run->is_tree = true; break;
+        case MODA_CLI_OPTION_run_quiet: run->is_quiet = true; break;
+        case MODA_CLI_OPTION_run_json: run->json = args->value; break;
+        case MODA_CLI_OPTION_run_output: run->output = args->value; break;
+        case MODA_CLI_OPTION_run_format:
+            moda_cli_args_choice(args, option);
+            run->format = args->value;
+            break;
+        case MODA_CLI_OPTION_run_fail_if_live:
+            run->gate.allowed_bytes = moda_cli_args_bytes(args, option);
+            run->has_gate = true;
+            break;
+        case MODA_CLI_OPTION_run_suppressions: run->suppressions_path = args->value; break;
+        case MODA_CLI_OPTION_run_library: run->library = args->value; break;
+        case MODA_CLI_OPTION_run_sample: run->has_sample = true; /* fall through */
+        default: moda_cli_args_set_variable(args, option); break;
+        }
+    }
+}
+
+static void set_exact(void) {
+    setenv("MOD_ALLOC_SAMPLE", "1", 1);
+}
+
+static void check_options(run_state *run) {
+    const moda_cli_args *const args = &run->args;
+    moda_error error = {.text = ""};
+    uint64_t sample = 0;
+    if (args->operand_count == 0) {
+        moda_cli_misuse(args, "which program?");
+    }
+    if (run->has_sample) {
+        moda_cli_parse_bytes(getenv("MOD_ALLOC_SAMPLE"), &sample);
+    }
+    if (run->is_exact && run->has_sample && sample != 1) {
+        moda_cli_misuse(args, "--exact and --sample contradict each other");
+    }
+    if (run->suppressions_path != NULL) {
+        run->has_gate = true;
+        if (run->has_sample && sample != 1) {
+            moda_cli_misuse(args, "--suppressions needs every allocation sampled: leave --sample out");
+        }
+        if (!moda_cli_suppressions_read(&run->gate.suppressions, run->suppressions_path, &error)) {
+            moda_cli_misuse(args, "--suppressions: %s", error.text);
+        }
+    }
+    if (run->is_exact || (run->has_gate && !run->has_sample)) {
+        set_exact();
+    }
+    if (run->format != NULL) {
+        run->writer = moda_writer_find(run->format);
+        if (run->writer == NULL) {
+            moda_cli_misuse(args, "this mod-alloc cannot write the format '%s'", run->format);
+        }
+    }
+}
+
+/* ---- start ---- */
+
+/* LD_PRELOAD is split at blanks and colons, without a way to quote them: such a library is preloaded
+ * through a link that has none. */
+static void name_for_preload(const run_state *run, const char *library, char *name, size_t size) {
+    snprintf(name, size, "%s", library);
+    if (strpbrk(library, " :") == NULL) {
+        return;
+    }
+    snprintf(name, size, "%s/libmod_alloc.so", run->scratch.path);
+    if (symlink(library, name) != 0) {
+        moda_cli_fail(&run->args, MODA_CLI_MISUSE, "%s: %s", name, strerror(errno));
+    }
+}
+
+static void start(run_state *run) {
+    char library[PATH_MAX], preloaded[PATH_MAX + 32], profile[PATH_MAX + 32];
+    moda_error error = {.text = ""};
+    moda_cli_find_library(&run->args, run->library, library);
+    if (!moda_cli_program_check(&run->program, run->args.operand[0], library)) {
+        moda_cli_say(&run->args, "%s", run->program.why);
+        if (run->program.instead[0] != '\0') {
+            fprintf(stderr, "%s\n", run->program.instead);
+        }
+        exit(run->program.status);
+    }
+    if (!moda_cli_scratch_make(&run->scratch, &error)) {
+        moda_cli_fail(&run->args, MODA_CLI_MISUSE, "%s", error.text);
+    }
+    name_for_preload(run, library, preloaded, sizeof preloaded);
+    snprintf(profile, sizeof profile, "%s/%%p-%%t.prof", run->scratch.path);
+    const char *const before = getenv("LD_PRELOAD");
+    const bool has_before = before != NULL && before[0] != '\0';
+    const size_t size = strlen(preloaded) + (has_before ? strlen(before) : 0) + 2;
+    char *const preload = malloc(size);
+    if (preload == NULL) {
+        moda_cli_scratch_remove(&run->scratch);
+        moda_cli_fail(&run->args, MODA_CLI_MISUSE, "no memory");
+    }
+    snprintf(preload, size, "%s%s%s", preloaded, has_before ? ":" : "", has_before ? before : "");
+    const moda_cli_setting settings[] = {
+        {"MOD_ALLOC_PROFILE", profile},
+        {run->program.has_mod_alloc ? NULL : "LD_PRELOAD", preload},
+        {NULL, NULL},
+    };
+    run->end = moda_cli_launch(run->args.operand, settings);
+    free(preload);
+    if (run->end.error_number != 0) {
+        moda_cli_scratch_remove(&run->scratch);
+        moda_cli_fail(&run->args,
+                      run->end.error_number == ENOENT ? MODA_CLI_NOT_FOUND : MODA_CLI_NOT_EXECUTABLE,
+                      "cannot run '%s': %s", run->args.operand[0], strerror(run->end.error_number));
+    }
+}
+
+/* ---- afterwards: the profiles of the program's processes ---- */
+
+typedef struct found {
+    moda_profile *profile;
+    char path[PATH_MAX + 256];
+} found;
+
+static bool is_running(uint32_t pid) {
+    return kill((pid_t)pid, 0) == 0 || errno == EPERM;
+}
+
+/* The root is the process that we started; if it called exec there are several of its pid, and the last is
+ * the one that ran to the end. */
+static size_t find_root(const run_state *run, const found *all, size_t count) {
+    size_t root = SIZE_MAX;
+    for (size_t i = 0; i < count; i++) {
+        const moda_profile_process *const process = &all[i].profile->processes[0];
+        if (process->pid == (uint32_t)run->end.pid &&
+            (root == SIZE_MAX ||
+             process->start_realtime_ns >= all[root].profile->processes[0].start_realtime_ns)) {
+            root = i;
+        }
+    }
+    return root;
+}
+
+static void count_other(run_state *run, const moda_profile *profile) {
+    const moda_profile_process *const process = &profile->processes[0];
+    run->others++;
+    run->others_bytes += profile->totals.total_bytes;
+    if (profile->totals.peak_bytes > run->others_peak) {
+        run->others_peak = profile->totals.peak_bytes;
+    }
+    run->others_running += process->pid != (uint32_t)run->end.pid && !process->exited_cleanly &&
+                           is_running(process->pid);
+}
+
+static size_t read_all(run_state *run, found **all) {
+    size_t name_count, count = 0;
+    char **const names = moda_cli_scratch_list(&run->scratch, ".prof", &name_count);
+    *all = calloc(name_count + 1, sizeof **all);
+    for (size_t i = 0; i < name_count; i++) {
+        if (*all != NULL) {
+            found *const one = &(*all)[count];
+            moda_error error = {.text = ""};
+            snprintf(one->path, sizeof one->path, "%s/%s", run->scratch.path, names[i]);
+            one->profile = moda_profile_read_file(one->path, &error);
+            if (one->profile != NULL && one->profile->process_count == 1) {
+                count++;
+            } else {
+                moda_profile_free(one->profile);
+                moda_cli_say(&run->args, "a profile is left out: %s", error.text);
+            }
+        }
+        free(names[i]);
+    }
+    free(names);
+    return count;
+}
+
+/* Where a kept profile goes: %p = pid, %e = program, %% = %. */
+static void expand(const run_state *run, const moda_profile *profile, const char *pattern, char *path, size_t size) {
+    const moda_profile_process *const process = profile != NULL ? &profile->processes[0] : NULL;
+    const char *executable = process != NULL && process->executable != NULL && process->executable[0] != '\0'
+                                 ? process->executable
+                                 : run->program.path;
+    const char *const slash = strrchr(executable, '/');
+    executable = slash != NULL ? slash + 1 : executable;
+    size_t length = 0;
+    for (; *pattern != '\0' && length + 1 < size; pattern++) {
+        int n = 1;
+        if (pattern[0] == '%' && pattern[1] == 'p') {
+            n = snprintf(path + length, size - length, "%ld", (long)run->end.pid);
+            pattern++;
+        } else if (pattern[0] == '%' && pattern[1] == 'e') {
+            n = snprintf(path + length, size - length, "%s", executable);
+            pattern++;
+        } else {
+            pattern += pattern[0] == '%' && pattern[1] == '%';
+            path[length] = *pattern;
+        }
+        length += (size_t)n;
+    }
+    path[length < size ? length : size - 1] = '\0';
+}
+
+/* A profile is kept where --output asks for one; else where a signal killed the program: it may be all that is
+ * left of it. */
+static void keep(run_state *run, const found *root) {
+    moda_error error = {.text = ""};
+    if (run->writer != NULL || (run->output == NULL && !run->end.is_killed)) {
+        return;
+    }
+    if (run->is_tree && run->processes > 1 && run->output != NULL) {
+        moda_cli_say(&run->args, "--output keeps the profile of the program's own process; --format FORMAT"
+                                 " writes all processes");
+    }
+    const char *const pattern = run->output != NULL ? run->output : "mod-alloc.%e.%p.prof";
+    expand(run, root->profile, pattern, run->kept, sizeof run->kept);
+    if (moda_cli_copy_file(root->path, run->kept, &error)) {
+        return;
+    }
+    moda_cli_say(&run->args, "%s", error.text);
+    run->kept[0] = '\0';
+}
+
+/* Reads the profiles, keeps what is to be kept, and gives the directory back. */
+static void collect(run_state *run) {
+    found *all;
+    const size_t count = read_all(run, &all);
+    const size_t root = find_root(run, all, count);
+    run->processes = count;
+    if (root != SIZE_MAX) {
+        keep(run, &all[root]);
+    }
+    moda_cli_scratch_remove(&run->scratch);
+    if (run->is_tree && count > 1) {
+        moda_error error = {.text = ""};
+        const moda_profile **const parts = calloc(count, sizeof(moda_profile *));
+        size_t n = 0;
+        if (parts != NULL && root != SIZE_MAX) {
+            parts[n++] = all[root].profile; /* the merged one is named after the first */
+        }
+        for (size_t i = 0; parts != NULL && i < count; i++) {
+            if (i != root) {
+                parts[n++] = all[i].profile;
+            }
+        }
+        run->profile = parts != NULL ? moda_profile_merge(parts, n, &error) : NULL;
+        if (run->profile == NULL) {
+            moda_cli_say(&run->args, "%s", error.text);
+        }
+        free(parts);
+    } else if (root != SIZE_MAX) {
+        run->profile = all[root].profile;
+    }
+    for (size_t i = 0; i < count; i++) {
+        if (i != root) {
+            count_other(run, all[i].profile);
+        }
+        if (all[i].profile != run->profile) {
+            moda_profile_free(all[i].profile);
+        }
+    }
+    free(all);
+}
+
+/* ---- afterwards: what is said ---- */
+
+static moda_cli_stats stats_of(const run_state *run) {
+    moda_cli_stats stats = moda_cli_stats_of(run->profile);
+    stats.pid = run->end.pid;
+    stats.end = run->end.is_killed ? MODA_CLI_KILLED : MODA_CLI_EXITED;
+    stats.exit_status = run->end.exit_status;
+    stats.signal = run->end.signal;
+    stats.has_usage = true;
+    stats.elapsed_ns = run->end.elapsed_ns;
+    stats.user_ns = run->end.user_ns;
+    stats.system_ns = run->end.system_ns;
+    stats.max_resident_bytes = run->end.max_resident_bytes;
+    return stats;
+}
+
+static void print_others(const run_state *run, moda_out *out) {
+    char bytes[MODA_HUMAN_SIZE], peak[MODA_HUMAN_SIZE];
+    if (run->others == 0 || run->is_tree) {
+        return;
+    }
+    moda_out_format(out, "  not counted: %zu other process%s of this run, %s allocated, largest peak %s",
+                    run->others, run->others == 1 ? "" : "es",
+                    moda_human_bytes(bytes, (int64_t)run->others_bytes),
+                    moda_human_bytes(peak, (int64_t)run->others_peak));
+    if (run->others_running > 0) {
+        moda_out_format(out, " (%zu still running)", run->others_running);
+    }
+    moda_out_text(out, "; --tree adds them\n");
+}
+
+static void print_sites(const run_state *run, const moda_report *report, const moda_cli_view *view, moda_out *out) {
+    moda_error error = {.text = ""};
+    char sample[MODA_HUMAN_SIZE];
+    const moda_profile *const profile = run->profile;
+    if (profile->site_count == 0) {
+        if (profile->sample_bytes > 1 && profile->totals.alloc_count > 0) {
+            moda_out_format(out, "  no call sites: one allocation in %s is sampled; --exact records every one\n",
+                            moda_human_bytes(sample, (int64_t)profile->sample_bytes));
+        }
+        return;
+    }
+    moda_table *const table = moda_table_build(report, MODA_BY_SITE, view->write.value, false, &error);
+    if (table == NULL) {
+        moda_cli_say(&run->args, "%s", error.text);
+        return;
+    }
+    moda_out_char(out, '\n');
+    moda_text_rows(report, table, &view->write, out);
+    moda_table_free(table);
+}
+
+/* The file that --format asks for. False where it cannot be written. */
+static bool write_format(const run_state *run, const moda_report *report, moda_cli_view *view) {
+    char path[PATH_MAX], pattern[64];
+    moda_error error = {.text = ""};
+    snprintf(pattern, sizeof pattern, "mod-alloc.%%e.%%p.%s", run->writer->extension);
+    expand(run, run->profile, run->output != NULL ? run->output : pattern, path, sizeof path);
+    moda_cli_view own = *view;
+    own.output = path;
+    own.write.top = 0;
+    own.has_width = true;
+    own.write.width = 0;
+    if (!moda_cli_write_report(&own, report, run->writer, &error)) {
+        moda_cli_say(&run->args, "%s", error.text);
+        return false;
+    }
+    if (!run->is_quiet && strcmp(path, "-") != 0) {
+        fprintf(stderr, "mod-alloc: wrote %s (%s)\n", path, run->writer->name);
+    }
+    return true;
+}
+
+static void explain_no_profile(const run_state *run) {
+    if (run->end.is_killed) {
+        moda_cli_say(&run->args, "the program was killed by signal %d before it allocated anything",
+                     run->end.signal);
+        return;
+    }
+    moda_cli_say(&run->args,
+                 "%s left no profile: mod-alloc was not loaded into it, or it runs as another user",
+                 run->program.path);
+}
+
+static void print_kept(const run_state *run) {
+    if (run->kept[0] == '\0') {
+        return;
+    }
+    if (run->end.is_killed) {
+        const char *const name = sigabbrev_np(run->end.signal);
+        fprintf(stderr, "mod-alloc: killed by signal %d (%s%s); the profile up to then is kept in %s\n",
+                run->end.signal, name ? "SIG" : "", name ? name : "?", run->kept);
+    } else if (!run->is_quiet) {
+        fprintf(stderr, "mod-alloc: the profile is in %s\n", run->kept);
+    }
+}
+
+/* 0, or MODA_CLI_TROUBLE / MODA_CLI_MISUSE where something asked for failed. */
+static int tell(run_state *run) {
+    int status = MODA_CLI_DONE;
+    moda_error error = {.text = ""};
+    const moda_cli_stats stats = stats_of(run);
+    const bool needs_names =
+        run->writer != NULL || (!run->is_quiet && run->top > 0 && run->profile->site_count > 0) ||
+        run->has_gate;
+    moda_cli_view view, err;
+    moda_cli_view_begin(&view);
+    view.is_quiet = run->is_quiet;
+    moda_report *report = NULL;
+    moda_out out;
+    if (run->json != NULL && !moda_cli_write_stats_json(run->json, &stats, &error)) {
+        moda_cli_say(&run->args, "%s", error.text);
+        status = MODA_CLI_MISUSE;
+    }
+    if (needs_names && (report = moda_cli_build_report(&view, run->profile, &error)) == NULL) {
+        moda_cli_say(&run->args, "%s", error.text);
+        status = MODA_CLI_MISUSE;
+    }
+    err = view;
+    moda_cli_open_stderr(&err, &out);
+    err.write.top = run->top;
+    if (!run->is_quiet) {
+        moda_out_char(&out, '\n');
+        moda_cli_print_stats(&out, &stats);
+        print_others(run, &out);
+        if (run->top > 0 && report != NULL) {
+            print_sites(run, report, &err, &out);
+        }
+    }
+    if (run->has_gate && report != NULL &&
+        !moda_cli_gate_passes(&run->gate, report, run->top, run->is_quiet, &out)) {
+        status = MODA_CLI_TROUBLE;
+    }
+    moda_out_close(&out, &error);
+    if (run->writer != NULL && report != NULL && !write_format(run, report, &view)) {
+        status = MODA_CLI_MISUSE;
+    }
+    moda_report_free(report);
+    return status;
+}
+
+int moda_cli_run(int argc, char **argv) {
+    run_state run;
+    take_options(&run, argc, argv);
+    check_options(&run);
+    start(&run);
+    collect(&run);
+    int status = MODA_CLI_DONE;
+    if (run.profile != NULL) {
+        status = tell(&run);
+    } else {
+        explain_no_profile(&run);
+        status = run.has_gate ? MODA_CLI_TROUBLE : MODA_CLI_DONE; /* a gate that saw nothing is not passed */
+    }
+    print_kept(&run);
+    moda_profile_free(run.profile);
+    moda_cli_suppressions_free(&run.gate.suppressions);
+    if (!run.end.is_killed && run.end.exit_status == 0 && status != MODA_CLI_DONE) {
+        return status;
+    }
+    moda_cli_end_alike(&run.end);
+}

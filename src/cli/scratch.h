@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * scratch.h - a private directory that the program's processes leave their profiles in.
+ */
+#ifndef MODA_CLI_SCRATCH_H
+#define MODA_CLI_SCRATCH_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "report/report.h"
+
+typedef struct moda_cli_scratch {
+    char path[PATH_MAX]; /* "" = none */
+} moda_cli_scratch;
+
+bool moda_cli_scratch_make(moda_cli_scratch *scratch, moda_error *error);
+
+/* Names (without directory) of the files in it that end in `suffix`, sorted; free each, and the array. */
+char **moda_cli_scratch_list(const moda_cli_scratch *scratch, const char *suffix, size_t *count);
+
+/* Removes it with all that is in it. */
+void moda_cli_scratch_remove(moda_cli_scratch *scratch);
+
+/* Copies a file, holes as holes; `to` appears complete or not at all. */
+bool moda_cli_copy_file(const char *from, const char *to, moda_error *error);
+
+#endif
