@@ -28,6 +28,7 @@
 
 #include "cli/cli.h"
 #include "cli/compare.h"
+#include "cli/library.h"
 
 enum { COMMANDS_MAX = 16, SPECS_MAX = 16, SETTINGS_MAX = 16, PAIRS_MAX = 100000, COUNTED_RUNS = 2 };
 
@@ -184,38 +185,6 @@ static int choose_core(const moda_cli_args *args, const settings *s) {
 
 /* ---- mallocs ---- */
 
-/* `name` in the places where a build or an installation has it, seen from this executable. */
-static const char *find_library(const char *name) {
-    static const char *const places[] = {"/", "/../lib/", "/../lib/mod-alloc/", "/../", "/../src/",
-                                         "/../lib64/", "/../../src/", "/src/",
-#ifdef MODA_CLI_LIBRARY_DIR
-                                         NULL, /* the next is absolute */
-                                         MODA_CLI_LIBRARY_DIR "/"
-#endif
-    };
-    char self[4096];
-    const ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-    self[length > 0 ? length : 0] = '\0';
-    char *slash = strrchr(self, '/');
-    if (slash) {
-        *slash = '\0';
-    }
-    const char *prefix = self;
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        if (!places[i]) {
-            prefix = "";
-            continue;
-        }
-        char *path = joined(prefix, places[i], name);
-        char *resolved = realpath(path, NULL);
-        free(path);
-        if (resolved) {
-            return resolved;
-        }
-    }
-    return NULL;
-}
-
 static const char *absolute(const moda_cli_args *args, const char *path) {
     const char *resolved = realpath(path, NULL);
     if (!resolved) {
@@ -224,14 +193,22 @@ static const char *absolute(const moda_cli_args *args, const char *path) {
     return resolved;
 }
 
-static const char *library_of(const moda_cli_args *args, const char *given, const char *variable,
-                              const char *name, const char *option) {
-    const char *const set = given ? given : getenv(variable);
-    const char *const found = set ? absolute(args, set) : find_library(name);
-    if (!found) {
-        moda_cli_misuse(args, "%s is not found beside mod-alloc; name it with --%s", name, option);
+static const char *find_mod_alloc(const moda_cli_args *args, const settings *s) {
+    char path[PATH_MAX];
+    moda_cli_find_library(args, s->library, path);
+    return joined(path, "", "");
+}
+
+/* It is built, and never installed, beside libmod_alloc.so. */
+static const char *find_plain(const moda_cli_args *args, const settings *s) {
+    const char *const given = s->plain ? s->plain : getenv("MOD_ALLOC_PLAIN");
+    if (given) {
+        return absolute(args, given);
     }
-    return found;
+    char path[PATH_MAX];
+    moda_cli_find_library(args, s->library, path);
+    *strrchr(path, '/') = '\0';
+    return absolute(args, joined(path, "/", "libmimalloc_plain.so"));
 }
 
 typedef struct malloc_row {
@@ -276,11 +253,11 @@ static void set_malloc(const moda_cli_args *args, const settings *s, const char 
         command->preload = absolute(args, copy);
         command->has_counters = is_mod_alloc(command->preload);
     } else if (row->setting) {
-        command->preload = library_of(args, s->library, "MOD_ALLOC_LIBRARY", "libmod_alloc.so", "library");
+        command->preload = find_mod_alloc(args, s);
         command->has_counters = true;
         list[count++] = joined(row->setting, "", "");
     } else if (strcmp(row->name, "plain") == 0) {
-        command->preload = library_of(args, s->plain, "MOD_ALLOC_PLAIN", "libmimalloc_plain.so", "plain");
+        command->preload = find_plain(args, s);
     }
     while (at) {
         char *const setting = at + 1;
@@ -485,8 +462,8 @@ static void estimate_rows(moda_compare_result *result, int first_metric, int las
     for (size_t i = 0; i < result->row_count; i++) {
         moda_compare_row *row = &result->row[i];
         for (int m = first_metric; m <= last_metric; m++) {
-            row->verdict[m] = moda_compare_judge(
-                &row->estimate[m], noise && noise != row ? &noise->estimate[m] : NULL);
+            row->verdict[m] =
+                moda_compare_judge(&row->estimate[m], noise && noise != row ? &noise->estimate[m] : NULL);
         }
     }
 }

@@ -38,8 +38,8 @@ typedef struct moda_compare_variant {
     moda_compare_command command;
     bool has_failed; /* then it is not measured */
     char failure[300];
-    moda_compare_counts counts;        /* of the first counted run */
-    bool varies[MODA_COMPARE_EXACTS];  /* the second counted run had another value */
+    moda_compare_counts counts;       /* of the first counted run */
+    bool varies[MODA_COMPARE_EXACTS]; /* the second counted run had another value */
 } moda_compare_variant;
 
 /* A variant against variant 0, pair by pair; or variant 0 against itself: the noise. */

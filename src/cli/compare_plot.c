@@ -23,8 +23,8 @@ typedef struct axis {
 } axis;
 
 static double place(const axis *a, double ratio) {
-    const double share = a->is_log ? log(ratio / a->low) / log(a->high / a->low)
-                                   : (ratio - a->low) / (a->high - a->low);
+    const double share =
+        a->is_log ? log(ratio / a->low) / log(a->high / a->low) : (ratio - a->low) / (a->high - a->low);
     return LEFT + fmin(fmax(share, 0), 1) * (WIDTH - LEFT - RIGHT);
 }
 
@@ -106,8 +106,8 @@ static void draw_ticks(FILE *out, const axis *a, int bottom) {
 }
 
 /* Dots lie in order of time from the top of the strip to its bottom: a drift would show. */
-static void draw_row(FILE *out, const axis *a, const moda_compare_result *result,
-                     const moda_compare_row *row, int metric, double top) {
+static void draw_row(FILE *out, const axis *a, const moda_compare_result *result, const moda_compare_row *row,
+                     int metric, double top) {
     const moda_compare_estimate *e = &row->estimate[metric];
     const double middle = top + STRIP / 2.0;
     fprintf(out, "<text x='%d' y='%.1f' class='end'>", LEFT - 14, middle + 4);

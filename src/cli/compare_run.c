@@ -204,8 +204,8 @@ static bool start_child(const moda_compare_runner *runner, const moda_compare_co
                         const char *stats_path, child *c) {
     int gate[2];
     *c = (child){.pid = -1, .gate = -1, .instructions = -1};
-    c->output = runner->keeps_output ? memfd_create("output", MFD_CLOEXEC)
-                                     : open("/dev/null", O_WRONLY | O_CLOEXEC);
+    c->output =
+        runner->keeps_output ? memfd_create("output", MFD_CLOEXEC) : open("/dev/null", O_WRONLY | O_CLOEXEC);
     c->errors = memfd_create("errors", MFD_CLOEXEC);
     if (c->output < 0 || c->errors < 0 || pipe2(gate, O_CLOEXEC) != 0) {
         return false;
@@ -296,8 +296,8 @@ static void end_child(const moda_compare_runner *runner, child *c, int status, c
     }
     run->is_done = true;
     run->measured[MODA_COMPARE_CPU] = seconds_of(usage->ru_utime) + seconds_of(usage->ru_stime);
-    run->measured[MODA_COMPARE_WALL] = (double)(now.tv_sec - c->released.tv_sec)
-                                       + 1e-9 * (double)(now.tv_nsec - c->released.tv_nsec);
+    run->measured[MODA_COMPARE_WALL] =
+        (double)(now.tv_sec - c->released.tv_sec) + 1e-9 * (double)(now.tv_nsec - c->released.tv_nsec);
     run->measured[MODA_COMPARE_RSS] = 1024.0 * (double)usage->ru_maxrss;
     run->measured[MODA_COMPARE_FAULTS] = (double)(usage->ru_minflt + usage->ru_majflt);
     if (c->instructions >= 0
@@ -418,8 +418,7 @@ static void gather_counters(const char *directory, moda_compare_counts *counts) 
 }
 
 moda_compare_run moda_compare_run_counted(const moda_compare_runner *runner,
-                                          const moda_compare_command *command,
-                                          moda_compare_counts *counts) {
+                                          const moda_compare_command *command, moda_compare_counts *counts) {
     const char *temporary = getenv("TMPDIR");
     char directory[256], path[300];
     moda_compare_run run;

@@ -26,23 +26,23 @@ typedef enum moda_compare_measured {
 /* A command as it is started: its words, and what is set in its environment. */
 typedef struct moda_compare_command {
     const char *text;
-    char **words;       /* NULL-terminated; "/bin/sh -c text" where only a shell can tell */
+    char **words;        /* NULL-terminated; "/bin/sh -c text" where only a shell can tell */
     const char *preload; /* an object for LD_PRELOAD, or NULL */
-    char **settings;    /* NULL-terminated "NAME=VALUE" */
-    bool has_counters;  /* the preloaded object is mod-alloc */
+    char **settings;     /* NULL-terminated "NAME=VALUE" */
+    bool has_counters;   /* the preloaded object is mod-alloc */
 } moda_compare_command;
 
 /* How commands are started. */
 typedef struct moda_compare_runner {
-    int core;            /* both of a pair run on it; -1 = where the system likes */
-    bool keeps_output;   /* standard output is kept and its checksum made, else it goes to /dev/null */
+    int core;              /* both of a pair run on it; -1 = where the system likes */
+    bool keeps_output;     /* standard output is kept and its checksum made, else it goes to /dev/null */
     bool has_instructions; /* the machine counts instructions for us */
 } moda_compare_runner;
 
 /* One run. */
 typedef struct moda_compare_run {
-    bool is_done;        /* it started and ended with status 0 */
-    char failure[256];   /* else why: one line */
+    bool is_done;                            /* it started and ended with status 0 */
+    char failure[256];                       /* else why: one line */
     double measured[MODA_COMPARE_MEASUREDS]; /* NaN = not known */
     uint64_t output_size, output_checksum;
 } moda_compare_run;
@@ -68,7 +68,6 @@ void moda_compare_run_pair(const moda_compare_runner *runner, const moda_compare
 
 /* Runs the command once with its counters written to a file. */
 moda_compare_run moda_compare_run_counted(const moda_compare_runner *runner,
-                                          const moda_compare_command *command,
-                                          moda_compare_counts *counts);
+                                          const moda_compare_command *command, moda_compare_counts *counts);
 
 #endif

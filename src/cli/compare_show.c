@@ -65,7 +65,7 @@ bool moda_compare_keeps_limit(const moda_compare_result *result, const moda_comp
     if (strchr(limit->comparison, '=') && is_equal) {
         return true;
     }
-    return limit->comparison[0] == '<' ? *ratio < limit->bound
+    return limit->comparison[0] == '<'   ? *ratio < limit->bound
            : limit->comparison[0] == '>' ? *ratio > limit->bound
                                          : false;
 }
@@ -209,8 +209,8 @@ typedef struct cells {
 
 static cells cells_of(const line *l) {
     cells c;
-    const moda_compare_unit unit = l->row ? moda_compare_measured_metrics[l->index].unit
-                                          : moda_compare_exact_metrics[l->index].unit;
+    const moda_compare_unit unit =
+        l->row ? moda_compare_measured_metrics[l->index].unit : moda_compare_exact_metrics[l->index].unit;
     snprintf(c.cell[0], CELL_SIZE, "%s", l->title);
     snprintf(c.cell[1], CELL_SIZE, "%s%s", l->variant->name, l->is_noise ? " (A/A)" : "");
     moda_compare_human(l->row ? unit : MODA_COMPARE_COUNT, l->value, c.cell[2], CELL_SIZE);
@@ -377,7 +377,10 @@ static void csv_line(const moda_compare_result *result, const line *l, void *con
     FILE *out = context;
     fprintf(out, "%s,", l->metric);
     csv_text(out, l->variant->name);
-    fprintf(out, ",%s,%zu,%.17g,%.17g,%.9g,%.9g,%.9g,", l->is_noise ? "noise" : l->row ? "measured" : "counted",
+    fprintf(out, ",%s,%zu,%.17g,%.17g,%.9g,%.9g,%.9g,",
+            l->is_noise ? "noise"
+            : l->row    ? "measured"
+                        : "counted",
             l->row ? l->row->estimate[l->index].n : (size_t)1, l->base, l->value, l->ratio, l->low, l->high);
     csv_text(out, l->verdict);
     fputc('\n', out);
@@ -509,7 +512,8 @@ void moda_compare_write_json(const moda_compare_result *result, FILE *out) {
     walk_measured(result, true, json_line, measured);
     add(top, "measured", measured);
     add(top, "limits", json_limits(result));
-    fprintf(out, "%s\n", json_object_to_json_string_ext(top, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED
-                                                                | JSON_C_TO_STRING_NOSLASHESCAPE));
+    fprintf(out, "%s\n",
+            json_object_to_json_string_ext(top, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED
+                                                    | JSON_C_TO_STRING_NOSLASHESCAPE));
     json_object_put(top);
 }

@@ -115,8 +115,7 @@ moda_compare_verdict moda_compare_judge(const moda_compare_estimate *estimate,
         return MODA_COMPARE_NOTHING;
     }
     const bool is_clear = estimate->sure_low > 1 || estimate->sure_high < 1;
-    const bool is_noise = noise && noise->n > 0
-                          && fabs(estimate->median - 1) <= fabs(noise->median - 1);
+    const bool is_noise = noise && noise->n > 0 && fabs(estimate->median - 1) <= fabs(noise->median - 1);
     if (estimate->n < PAIRS_MIN || !is_clear || is_noise) {
         return MODA_COMPARE_NOT_SHOWN;
     }

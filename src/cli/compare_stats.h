@@ -21,8 +21,8 @@ uint64_t moda_compare_random_below(uint64_t *state, uint64_t bound);
 double moda_compare_median(double *values, size_t n);
 
 typedef struct moda_compare_estimate {
-    size_t n;      /* pairs behind it */
-    double median; /* of the ratios */
+    size_t n;                   /* pairs behind it */
+    double median;              /* of the ratios */
     double low, high;           /* 95 % bootstrap interval of the median */
     double sure_low, sure_high; /* 99 % interval: what a verdict needs */
 } moda_compare_estimate;
@@ -33,7 +33,7 @@ typedef enum moda_compare_verdict {
     MODA_COMPARE_NOT_SHOWN, /* no difference shown by this many pairs */
     MODA_COMPARE_LESS,
     MODA_COMPARE_MORE,
-    MODA_COMPARE_NOTHING    /* no pairs */
+    MODA_COMPARE_NOTHING /* no pairs */
 } moda_compare_verdict;
 
 /* `noise` is the estimate of the same metric where both sides are the same command (A/A), or NULL. */

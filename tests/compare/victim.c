@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * victim.c - a command for `mod-alloc compare` whose every figure is known.
+ *
+ *   victim allocate N SIZE   N blocks of SIZE bytes, one after the other freed; the last one is kept
+ *   victim say TEXT          prints TEXT
+ *   victim fail STATUS       ends with it, after a line on standard error
+ *   victim die               kills itself with SIGABRT
+ *   victim sometimes FILE    fails each second time it is run (FILE holds the number of runs)
+ *   victim unlike            prints its process id: never the same twice
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int allocate(unsigned long count, unsigned long size) {
+    static void *volatile kept;
+    for (unsigned long i = 0; i < count; i++) {
+        free(kept);
+        kept = malloc(size);
+    }
+    return kept ? 0 : 1;
+}
+
+static int sometimes(const char *path) {
+    FILE *file = fopen(path, "a+");
+    if (!file) {
+        return 2;
+    }
+    fputc('.', file);
+    const long runs = ftell(file);
+    fclose(file);
+    return runs % 4 == 3;
+}
+
+int main(int argc, char **argv) {
+    const char *what = argc > 1 ? argv[1] : "";
+    const char *first = argc > 2 ? argv[2] : "";
+    if (strcmp(what, "allocate") == 0 && argc == 4) {
+        return allocate(strtoul(first, NULL, 10), strtoul(argv[3], NULL, 10));
+    }
+    if (strcmp(what, "say") == 0) {
+        return puts(first) < 0;
+    }
+    if (strcmp(what, "fail") == 0) {
+        fprintf(stderr, "one line\nvictim says no\n");
+        return atoi(first);
+    }
+    if (strcmp(what, "die") == 0) {
+        abort();
+    }
+    if (strcmp(what, "sometimes") == 0) {
+        return sometimes(first);
+    }
+    if (strcmp(what, "unlike") == 0) {
+        return printf("%d\n", (int)getpid()) < 0;
+    }
+    return 2;
+}
