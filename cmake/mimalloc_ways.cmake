@@ -81,7 +81,7 @@ function(mimalloc_by_git)
   # for minutes on a network that swallows packets.
   set(git ${CMAKE_COMMAND} -E env GIT_TERMINAL_PROMPT=0 GIT_ASKPASS=false ${MODA_GIT})
   execute_process(COMMAND ${git} ls-remote --exit-code ${mimalloc_url} HEAD
-                  TIMEOUT 10 RESULT_VARIABLE status OUTPUT_QUIET ERROR_VARIABLE error)
+                  TIMEOUT 8 RESULT_VARIABLE status OUTPUT_QUIET ERROR_VARIABLE error)
   if(NOT status EQUAL 0)
     string(REGEX REPLACE "\n.*" "" error "${error}")
     mimalloc_cannot("${status} ${error}")
