@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * modules.c - the list of objects in the region. See modules.h.
+ *
+ *   pc --> page asked for before? --> open record that covers it? --> ask ld.so, read the program headers
+ *
+ * The list grows at its head (release) and is walked without a lock. A record's only field that changes is
+ * generation_unmapped, from 0, once, under the lock.
+ */
+#define _GNU_SOURCE
+#include "region/modules.h"
+
+#include "base/lock.h"
+#include "os/os.h"
+#include "region/region.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <string.h>
+#include <sys/auxv.h>
+
+extern __typeof(_dl_find_object) _dl_find_object MODA_WEAK;
+
+#define PATH_SIZE 4096u
+#define KNOWN_PAGES 256u
+#define HEADERS_MAX 64u /* program headers; real objects have about a dozen */
+#define NOTES_MAX 64u
+
+/* An object as found in memory. */
+typedef struct object {
+    uint64_t start;
+    uint64_t end;
+    uint64_t bias;
+    const ElfW(Phdr) *headers;
+    uint32_t header_count;
+    const char *name;
+} object;
+
+static moda_lock list_lock;
+
+/* Pages that a record covers: page number and generation in one word, so that it is read whole. */
+static uint64_t known_pages[KNOWN_PAGES];
+
+/* Around all ranges that are gone. */
+static uint64_t gone_start = UINT64_MAX;
+static uint64_t gone_end;
+
+/* ---- what is known ---- */
+
+static uint64_t page_key(uintptr_t pc, uint32_t generation) {
+    return ((uint64_t)pc >> 12 << 20) | (generation & 0xfffffu);
+}
+
+static uint64_t *page_slot(uintptr_t pc) {
+    return &known_pages[(pc >> 12) % KNOWN_PAGES];
+}
+
+static moda_module *first_module(void) {
+    return moda_region_at(moda_load_acquire(&moda_region()->modules));
+}
+
+static moda_module *next_module(const moda_module *module) {
+    return moda_region_at(module->next);
+}
+
+static bool is_open(const moda_module *module) {
+    return moda_load_relaxed(&module->generation_unmapped) == 0;
+}
+
+static const moda_module *covering_module(uintptr_t pc) {
+    for (const moda_module *module = first_module(); module != NULL; module = next_module(module)) {
+        if (is_open(module) && pc >= module->start && pc < module->end) {
+            return module;
+        }
+    }
+    return NULL;
+}
+
+/* ---- finding an object ---- */
+
+static bool is_elf(const ElfW(Ehdr) *elf) {
+    return memcmp(elf->e_ident, ELFMAG, SELFMAG) == 0 && elf->e_phentsize == sizeof(ElfW(Phdr)) &&
+           elf->e_phnum <= HEADERS_MAX && elf->e_phoff <= 4096 - HEADERS_MAX * sizeof(ElfW(Phdr));
+}
+
+static void set_headers_from_start(object *found) {
+    const ElfW(Ehdr) *elf = (const ElfW(Ehdr) *)(uintptr_t)found->start;
+    if (is_elf(elf)) {
+        found->headers = (const ElfW(Phdr) *)(uintptr_t)(found->start + elf->e_phoff);
+        found->header_count = elf->e_phnum;
+    }
+}
+
+/* Where start, end and bias have to be read from the program headers. */
+static bool set_range_from_headers(object *found, uint64_t headers_address) {
+    uint64_t low = UINT64_MAX;
+    uint64_t high = 0;
+    for (uint32_t i = 0; i < found->header_count; i++) {
+        const ElfW(Phdr) *header = &found->headers[i];
+        if (header->p_type == PT_PHDR) {
+            found->bias = headers_address - header->p_vaddr;
+        }
+        if (header->p_type == PT_LOAD) {
+            low = header->p_vaddr < low ? header->p_vaddr : low;
+            high = header->p_vaddr + header->p_memsz > high ? header->p_vaddr + header->p_memsz : high;
+        }
+    }
+    found->start = (found->bias + low) & ~(uint64_t)(moda_os_page_size() - 1);
+    found->end = found->bias + high;
+    return low < high;
+}
+
+static bool find_program(object *found) {
+    const uint64_t address = getauxval(AT_PHDR);
+    *found = (object){
+        .headers = (const ElfW(Phdr) *)(uintptr_t)address,
+        .header_count = (uint32_t)getauxval(AT_PHNUM),
+        .name = "",
+    };
+    return address != 0 && set_range_from_headers(found, address);
+}
+
+static bool find_vdso(object *found) {
+    *found = (object){.start = getauxval(AT_SYSINFO_EHDR), .name = "[vdso]"};
+    if (found->start == 0) {
+        return false;
+    }
+    const uint64_t start = found->start;
+    set_headers_from_start(found);
+    const bool is_done = set_range_from_headers(found, 0);
+    /* Linked at 0, mapped at start. */
+    const uint64_t size = found->end - found->start;
+    *found = (object){.start = start,
+                      .end = start + size,
+                      .bias = start - found->start,
+                      .headers = found->headers,
+                      .header_count = found->header_count,
+                      .name = found->name};
+    return is_done;
+}
+
+static bool covers(const object *found, uintptr_t pc) {
+    return pc >= found->start && pc < found->end;
+}
+
+static bool find_by_loader(uintptr_t pc, object *found) {
+    struct dl_find_object answer;
+    if (_dl_find_object == NULL || _dl_find_object((void *)pc, &answer) != 0) {
+        return false;
+    }
+    const struct link_map *map = answer.dlfo_link_map;
+    *found = (object){
+        .start = (uint64_t)(uintptr_t)answer.dlfo_map_start,
+        .end = (uint64_t)(uintptr_t)answer.dlfo_map_end,
+        .bias = map->l_addr,
+        .name = map->l_name != NULL ? map->l_name : "",
+    };
+    if (found->start == getauxval(AT_SYSINFO_EHDR)) {
+        found->name = "[vdso]";
+    }
+    set_headers_from_start(found);
+    return covers(found, pc);
+}
+
+static bool find_object(uintptr_t pc, object *found) {
+    return find_by_loader(pc, found) || (find_program(found) && covers(found, pc)) ||
+           (find_vdso(found) && covers(found, pc));
+}
+
+/* ---- describing it ---- */
+
+static uint64_t align_up(uint64_t value, uint64_t step) {
+    return (value + step - 1) & ~(step - 1);
+}
+
+/* True if [start, start + size) is in a readable segment: notes are not believed to be mapped. */
+static bool is_readable(const object *found, uint64_t start, uint64_t size) {
+    for (uint32_t i = 0; i < found->header_count; i++) {
+        const ElfW(Phdr) *header = &found->headers[i];
+        const uint64_t low = found->bias + header->p_vaddr;
+        if (header->p_type == PT_LOAD && (header->p_flags & PF_R) != 0 && start >= low &&
+            size <= header->p_filesz && start - low <= header->p_filesz - size) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Looks for the build id among the notes of one segment. */
+static bool read_build_id(uint64_t start, uint64_t size, uint64_t align, moda_module *module) {
+    uint64_t offset = 0;
+    for (uint32_t i = 0; i < NOTES_MAX && size - offset >= sizeof(ElfW(Nhdr)); i++) {
+        const ElfW(Nhdr) *note = (const ElfW(Nhdr) *)(uintptr_t)(start + offset);
+        const uint64_t name = offset + sizeof *note;
+        const uint64_t body = align_up(name + note->n_namesz, align);
+        const uint64_t next = align_up(body + note->n_descsz, align);
+        if (body + note->n_descsz > size) {
+            return false;
+        }
+        if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 &&
+            memcmp((const void *)(uintptr_t)(start + name), "GNU", 4) == 0) {
+            const uint32_t room = sizeof module->build_id;
+            module->build_id_length = note->n_descsz < room ? note->n_descsz : room;
+            memcpy(module->build_id, (const void *)(uintptr_t)(start + body), module->build_id_length);
+            return true;
+        }
+        if (next >= size) {
+            return false;
+        }
+        offset = next;
+    }
+    return false;
+}
+
+static void describe_segments(const object *found, moda_module *module) {
+    const uint64_t page = moda_os_page_size();
+    for (uint32_t i = 0; i < found->header_count; i++) {
+        const ElfW(Phdr) *header = &found->headers[i];
+        const uint64_t start = found->bias + header->p_vaddr;
+        if (header->p_type == PT_LOAD && (header->p_flags & PF_X) != 0 && module->text_end == 0) {
+            module->text_start = start & ~(page - 1);
+            module->text_end = start + header->p_memsz;
+            module->text_file_offset = header->p_offset & ~(page - 1);
+        }
+        if (header->p_type == PT_NOTE && module->build_id_length == 0 &&
+            is_readable(found, start, header->p_memsz)) {
+            read_build_id(start, header->p_memsz, header->p_align == 8 ? 8 : 4, module);
+        }
+    }
+}
+
+/* The object's path as text; relative ones made absolute by the directory of now. */
+static size_t describe_path(const object *found, char path[PATH_SIZE]) {
+    const char *name = found->name[0] != '\0' ? found->name : moda_region()->executable;
+    size_t length = 0;
+    if (name[0] != '/' && name[0] != '[' && strchr(name, '/') != NULL) {
+        length = moda_os_working_directory(path, PATH_SIZE - 1);
+        path[length++] = '/';
+    }
+    for (; *name != '\0' && length + 1 < PATH_SIZE; name++) {
+        path[length++] = *name;
+    }
+    path[length] = '\0';
+    return length;
+}
+
+/* ---- the list: under the lock ---- */
+
+static void close_record_locked(moda_module *module, uint32_t generation) {
+    moda_store_relaxed(&module->generation_unmapped, generation);
+    if (module->start < gone_start) {
+        moda_store_relaxed(&gone_start, module->start);
+    }
+    if (module->end > gone_end) {
+        moda_store_relaxed(&gone_end, module->end);
+    }
+}
+
+/* Closes the records that is_gone names. The generation is raised once for all of them, last. */
+static void close_records_locked(bool is_gone(const moda_module *module, const object *found),
+                                 const object *found) {
+    moda_region_header *header = moda_region();
+    const uint32_t generation = header->module_generation + 1;
+    bool any = false;
+    for (moda_module *module = first_module(); module != NULL; module = next_module(module)) {
+        if (is_open(module) && is_gone(module, found)) {
+            close_record_locked(module, generation);
+            any = true;
+        }
+    }
+    if (any) {
+        moda_store_release(&header->module_generation, generation);
+    }
+}
+
+static bool overlaps(const moda_module *module, const object *found) {
+    return module->start < found->end && found->start < module->end;
+}
+
+static void add_locked(const object *found) {
+    char path[PATH_SIZE];
+    const size_t length = describe_path(found, path);
+    moda_region_header *header = moda_region();
+    moda_module *module = moda_region_alloc(sizeof *module + length + 1);
+    if (module == NULL) {
+        return;
+    }
+    /* What is recorded there went away unseen. */
+    close_records_locked(overlaps, found);
+    module->generation_mapped = header->module_generation;
+    module->path_length = (uint32_t)length;
+    module->start = found->start;
+    module->end = found->end;
+    module->load_bias = found->bias;
+    describe_segments(found, module);
+    memcpy(module->path, path, length + 1);
+    module->next = header->modules;
+    moda_store_release(&header->modules, moda_region_ref(module));
+    moda_store_relaxed(&header->module_count, header->module_count + 1);
+}
+
+MODA_COLD static void note_slow(uintptr_t pc) {
+    if (covering_module(pc) == NULL) {
+        object found;
+        if (!find_object(pc, &found)) {
+            return; /* generated code; never remembered, an object may be mapped there later */
+        }
+        moda_lock_take(&list_lock, MODA_LOCK_MODULES);
+        if (covering_module(pc) == NULL) {
+            add_locked(&found);
+        }
+        moda_lock_release(&list_lock, MODA_LOCK_MODULES);
+        if (covering_module(pc) == NULL) {
+            return;
+        }
+    }
+    moda_store_relaxed(page_slot(pc), page_key(pc, moda_load_relaxed(&moda_region()->module_generation)));
+}
+
+void moda_modules_note(uintptr_t pc) {
+    const uint32_t generation = moda_load_relaxed(&moda_region()->module_generation);
+    if (moda_unlikely(moda_load_relaxed(page_slot(pc)) != page_key(pc, generation))) {
+        note_slow(pc);
+    }
+}
+
+/* ---- objects that go ---- */
+
+static bool is_unmapped(const moda_module *module, const object *unused) {
+    (void)unused;
+    struct dl_find_object answer;
+    if (module->start == getauxval(AT_SYSINFO_EHDR)) {
+        return false;
+    }
+    return _dl_find_object((void *)(uintptr_t)module->start, &answer) != 0 ||
+           (uint64_t)(uintptr_t)answer.dlfo_map_start != module->start ||
+           (uint64_t)(uintptr_t)answer.dlfo_map_end != module->end;
+}
+
+void moda_modules_check(void) {
+    if (moda_region() == NULL || _dl_find_object == NULL) {
+        return;
+    }
+    moda_lock_take(&list_lock, MODA_LOCK_MODULES);
+    close_records_locked(is_unmapped, NULL);
+    moda_lock_release(&list_lock, MODA_LOCK_MODULES);
+}
+
+static bool is_in_gone_module(uint64_t address, uint32_t generation) {
+    for (const moda_module *module = first_module(); module != NULL; module = next_module(module)) {
+        if (moda_load_relaxed(&module->generation_unmapped) > generation && address >= module->start &&
+            address < module->end) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool moda_modules_were_unmapped_since(uint32_t generation, const uint64_t *addresses, uint32_t count) {
+    const uint64_t start = moda_load_relaxed(&gone_start);
+    const uint64_t end = moda_load_relaxed(&gone_end);
+    for (uint32_t i = 0; i < count; i++) {
+        if (addresses[i] >= start && addresses[i] < end && is_in_gone_module(addresses[i], generation)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- fork, laws ---- */
+
+void moda_modules_fork_prepare(void) {
+    moda_lock_take(&list_lock, MODA_LOCK_MODULES);
+}
+
+void moda_modules_fork_parent(void) {
+    moda_lock_release(&list_lock, MODA_LOCK_MODULES);
+}
+
+void moda_modules_fork_child(void) {
+    if (moda_region() == NULL) {
+        return;
+    }
+    moda_lock_reset(&list_lock, MODA_LOCK_MODULES);
+    uint32_t count = 0; /* a copied file's count may be newer than its list */
+    for (const moda_module *module = first_module(); module != NULL; module = next_module(module)) {
+        count++;
+    }
+    moda_region()->module_count = count;
+}
+
+bool moda_modules_are_valid(void) {
+    const moda_region_header *header = moda_region();
+    uint32_t count = 0;
+    for (const moda_module *module = first_module(); module != NULL; module = next_module(module), count++) {
+        const object range = {.start = module->start, .end = module->end};
+        if (module->start >= module->end || module->path[module->path_length] != '\0' ||
+            module->generation_mapped > header->module_generation ||
+            module->generation_unmapped > header->module_generation) {
+            return false;
+        }
+        for (const moda_module *other = next_module(module); other != NULL; other = next_module(other)) {
+            if (is_open(module) && is_open(other) && overlaps(other, &range)) {
+                return false;
+            }
+        }
+    }
+    return count == header->module_count;
+}

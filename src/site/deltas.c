@@ -1,0 +1,453 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * deltas.c - counts at sites, gathered by thread.
+ *
+ *   moda_site_count_* --> the thread's delta for the site (a set of two entries, by the site's ref)
+ *                          | another site wants the entry, or the thread ends
+ *                          v
+ *                         the site's own counts, under its counts_lock
+ *
+ * A hot site is so no shared cache line: a count costs its thread a dozen plain adds on lines of its own. A
+ * delta is guarded by its seq (odd while it changes); an entry leaves for its site with both locked in the
+ * order site, delta, so a reader who sees the same counts_lock before and after has every figure once.
+ *
+ * Laws
+ *   1. site + deltas = all that was counted, for each figure, whoever holds it.
+ *   2. only the owner changes a delta; only who holds counts_lock changes a site's counts.
+ *   3. live at the heap's peak: before live figures change, they are saved if their at_peak_epoch is not the
+ *      heap's. A peak is noted (its epoch raised) before anything of what follows it is counted. What has
+ *      an old epoch has not changed since the peak.
+ *   4. a site's own peak is looked for before each fall: live bytes are highest just before one. With one
+ *      thread it is exact; with several, deltas that are not yet added are not seen by each other.
+ *   5. counting never waits for ever: where a site's lock is not to be had (its holder was interrupted by this
+ *      very code), the count is made without it.
+ *
+ * Why at most 512 entries: 90 KiB, half of a small second-level cache; programs that allocate at every
+ * site all the time were not seen. The victim among two is chosen by the parity of one's seq: as good as
+ * chance, and free.
+ */
+#include "site/deltas.h"
+
+#include "os/os.h"
+#include "region/region.h"
+#include "sample/sampler.h"
+
+#include <string.h>
+
+#define ENTRIES_SAMPLING 64u
+#define ENTRIES_EVERY 512u
+#define SPINS 100u
+#define YIELDS 10000u
+#define READ_TRIES 1000u
+
+#define load moda_load_relaxed
+#define store moda_store_relaxed
+
+/* ---- time: which lives are short ---- */
+
+/* MOD_ALLOC_SHORT_LIVED in ticks, and when to work it out anew: each time the process has twice the age, and so
+ * knows the speed of the ticks twice as well. Any thread; torn between the two it is as good. */
+static uint64_t short_lived_ticks;
+static uint64_t next_calibration;
+
+MODA_COLD static void calibrate(uint64_t now_ticks) {
+    const moda_region_header *header = moda_region();
+    const uint64_t ticks = moda_ticks() - header->start_ticks;
+    const uint64_t ns = moda_os_monotonic_ns() - header->start_monotonic_ns;
+    if (ns == 0) {
+        return;
+    }
+    const double in_ticks = (double)header->short_lived_ns * ((double)ticks / (double)ns);
+    store(&short_lived_ticks, in_ticks < 0x1p63 ? (uint64_t)in_ticks : UINT64_MAX);
+    store(&next_calibration, now_ticks + ticks);
+}
+
+/* ---- the arithmetic: on a delta's or a site's counts ---- */
+
+MODA_INLINE void add_signed(int64_t *word, int64_t n) {
+    store(word, load(word) + n);
+}
+
+MODA_INLINE int64_t live_count(const moda_site_counts *c) {
+    return (int64_t)(load(&c->alloc_count) - load(&c->free_count));
+}
+
+MODA_INLINE int64_t live_bytes(const moda_site_counts *c) {
+    return (int64_t)(load(&c->alloc_bytes) - load(&c->free_bytes));
+}
+
+MODA_INLINE int64_t live_requested(const moda_site_counts *c) {
+    return (int64_t)(load(&c->alloc_requested) - load(&c->free_requested));
+}
+
+/* Law 3. */
+MODA_INLINE void keep_at_peak(moda_site_counts *c) {
+    const uint64_t epoch = load(&moda_region()->peak_epoch);
+    if (moda_unlikely(load(&c->at_peak_epoch) != epoch)) {
+        store(&c->at_peak_count, live_count(c));
+        store(&c->at_peak_bytes, live_bytes(c));
+        store(&c->at_peak_requested, live_requested(c));
+        store(&c->at_peak_epoch, epoch);
+    }
+}
+
+/* Law 4. */
+MODA_INLINE void keep_own_peak(moda_site_counts *c) {
+    const int64_t live = live_bytes(c);
+    if (live > load(&c->peak_bytes)) {
+        store(&c->peak_bytes, live);
+        store(&c->peak_count, live_count(c));
+    }
+}
+
+MODA_INLINE void count_alloc(moda_site_counts *c, const moda_sample *sample) {
+    keep_at_peak(c);
+    moda_own_increment(&c->alloc_samples);
+    moda_own_add(&c->alloc_count, sample->weight_fixed);
+    moda_own_add(&c->alloc_bytes, moda_sampler_weigh(sample->weight_fixed, sample->size));
+    moda_own_add(&c->alloc_requested, moda_sampler_weigh(sample->weight_fixed, sample->requested));
+}
+
+MODA_INLINE void count_leaving(moda_site_counts *c, const moda_sample *sample) {
+    keep_at_peak(c);
+    keep_own_peak(c);
+    moda_own_increment(&c->free_samples);
+    moda_own_add(&c->free_count, sample->weight_fixed);
+    moda_own_add(&c->free_bytes, moda_sampler_weigh(sample->weight_fixed, sample->size));
+    moda_own_add(&c->free_requested, moda_sampler_weigh(sample->weight_fixed, sample->requested));
+}
+
+MODA_INLINE void count_lifetime(moda_site_counts *c, const moda_sample *sample, const moda_sample_end *end) {
+    /* Cores' clocks may differ by a little: no life is shorter than nothing. */
+    const uint64_t ticks = end->now_ticks > end->birth_ticks ? end->now_ticks - end->birth_ticks : 0;
+    if (moda_unlikely(end->now_ticks >= load(&next_calibration))) {
+        calibrate(end->now_ticks);
+    }
+    moda_own_add(&c->lifetime_count, sample->weight_fixed);
+    moda_own_add(&c->lifetime_sum, moda_sampler_weigh(sample->weight_fixed, ticks));
+    if (ticks < load(&c->lifetime_min)) {
+        store(&c->lifetime_min, ticks);
+    }
+    if (ticks > load(&c->lifetime_max)) {
+        store(&c->lifetime_max, ticks);
+    }
+    if (ticks < load(&short_lived_ticks)) {
+        moda_own_add(&c->short_lived_count, sample->weight_fixed);
+    }
+    if (moda_unlikely(end->is_remote)) {
+        moda_own_add(&c->remote_free_count, sample->weight_fixed);
+    }
+}
+
+/* Takes into `c` a peak of `above` bytes over what is live there now. */
+MODA_INLINE void take_peak(moda_site_counts *c, int64_t above_bytes, int64_t above_count) {
+    const int64_t bytes = live_bytes(c) + above_bytes;
+    if (bytes > load(&c->peak_bytes)) {
+        store(&c->peak_bytes, bytes);
+        store(&c->peak_count, live_count(c) + above_count);
+    }
+}
+
+/* Adds the delta `d` to `c`. The two peaks first: they stand on what is live before. */
+static void add_counts(moda_site_counts *c, const moda_site_counts *d, uint64_t epoch) {
+    if (load(&c->at_peak_epoch) != epoch) {
+        store(&c->at_peak_count, live_count(c));
+        store(&c->at_peak_bytes, live_bytes(c));
+        store(&c->at_peak_requested, live_requested(c));
+        store(&c->at_peak_epoch, epoch);
+    }
+    const bool has_peak = d->at_peak_epoch == epoch;
+    add_signed(&c->at_peak_count, has_peak ? d->at_peak_count : live_count(d));
+    add_signed(&c->at_peak_bytes, has_peak ? d->at_peak_bytes : live_bytes(d));
+    add_signed(&c->at_peak_requested, has_peak ? d->at_peak_requested : live_requested(d));
+    take_peak(c, d->peak_bytes, d->peak_count);
+    take_peak(c, live_bytes(d), live_count(d));
+    moda_own_add(&c->alloc_samples, d->alloc_samples);
+    moda_own_add(&c->alloc_count, d->alloc_count);
+    moda_own_add(&c->alloc_bytes, d->alloc_bytes);
+    moda_own_add(&c->alloc_requested, d->alloc_requested);
+    moda_own_add(&c->free_samples, d->free_samples);
+    moda_own_add(&c->free_count, d->free_count);
+    moda_own_add(&c->free_bytes, d->free_bytes);
+    moda_own_add(&c->free_requested, d->free_requested);
+    moda_own_add(&c->lifetime_count, d->lifetime_count);
+    moda_own_add(&c->lifetime_sum, d->lifetime_sum);
+    moda_own_add(&c->short_lived_count, d->short_lived_count);
+    moda_own_add(&c->remote_free_count, d->remote_free_count);
+    if (d->lifetime_min < load(&c->lifetime_min)) {
+        store(&c->lifetime_min, d->lifetime_min);
+    }
+    if (d->lifetime_max > load(&c->lifetime_max)) {
+        store(&c->lifetime_max, d->lifetime_max);
+    }
+}
+
+/* ---- a site's lock ---- */
+
+/* True if taken; false if it was not to be had in some milliseconds (law 5). */
+static bool lock_site(moda_site *site) {
+    for (uint32_t i = 0; i < SPINS + YIELDS; i++) {
+        uint32_t seq = load(&site->counts_lock);
+        if ((seq & 1) == 0 && __atomic_compare_exchange_n(&site->counts_lock, &seq, seq + 1, false,
+                                                          __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+            __atomic_thread_fence(__ATOMIC_RELEASE);
+            return true;
+        }
+        if (i < SPINS) {
+            moda_pause();
+        } else {
+            moda_os_yield();
+        }
+    }
+    return false;
+}
+
+static void unlock_site(moda_site *site, bool is_locked) {
+    if (is_locked) {
+        moda_store_release(&site->counts_lock, load(&site->counts_lock) + 1);
+    }
+}
+
+/* ---- a thread's deltas ---- */
+
+/* Odd whatever it was: one that a fork or a dead thread left odd is so taken up again. */
+MODA_INLINE void begin_change(moda_site_delta *delta) {
+    store(&delta->seq, load(&delta->seq) | 1u);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
+MODA_INLINE void end_change(moda_site_delta *delta) {
+    moda_store_release(&delta->seq, load(&delta->seq) + 1);
+}
+
+/* The set of two where a site's delta can be. */
+MODA_INLINE moda_site_delta *set_of(moda_delta_cache *cache, moda_ref site) {
+    return &cache->delta[((site * UINT32_C(0x9e3779b1)) >> 16) & (cache->entries - 2)];
+}
+
+static void clear(moda_site_delta *delta, moda_ref site) {
+    moda_site_counts *c = &delta->counts;
+    store(&delta->site, site);
+    uint64_t *word = (uint64_t *)(void *)c;
+    for (size_t i = 0; i < sizeof *c / sizeof *word; i++) {
+        store(&word[i], 0);
+    }
+    store(&c->lifetime_min, UINT64_MAX);
+}
+
+/* The entry's figures go to their site; then it is `next`'s, or empty. */
+static void evict(moda_site_delta *delta, moda_ref next) {
+    moda_site *site = moda_region_at(delta->site);
+    const bool is_locked = site != NULL && lock_site(site);
+    begin_change(delta);
+    if (site != NULL) {
+        add_counts(&site->counts, &delta->counts, load(&moda_region()->peak_epoch));
+    }
+    clear(delta, next);
+    end_change(delta);
+    if (site != NULL) {
+        unlock_site(site, is_locked);
+    }
+}
+
+void moda_site_flush(moda_shard *shard) {
+    moda_delta_cache *cache = moda_region_at(shard->deltas);
+    for (uint32_t i = 0; cache != NULL && i < cache->entries; i++) {
+        if (cache->delta[i].site != 0) {
+            evict(&cache->delta[i], 0);
+        }
+    }
+}
+
+/* The shard's cache: made at its first sample, made anew where every allocation is now to be counted; NULL if
+ * there is no room. */
+static moda_delta_cache *provide_cache(moda_shard *shard) {
+    moda_delta_cache *cache = moda_region_at(shard->deltas);
+    const uint32_t entries = shard->sample_bytes == 1 ? ENTRIES_EVERY : ENTRIES_SAMPLING;
+    if (cache != NULL && cache->entries >= entries) {
+        return cache;
+    }
+    moda_delta_cache *larger = moda_region_alloc(sizeof *larger + entries * sizeof larger->delta[0]);
+    if (larger == NULL) {
+        return cache;
+    }
+    larger->entries = entries;
+    moda_site_flush(shard);
+    moda_store_release(&shard->deltas, moda_region_ref(larger));
+    return larger;
+}
+
+MODA_COLD static moda_site_delta *take_entry(moda_shard *shard, moda_ref site) {
+    moda_delta_cache *cache = provide_cache(shard);
+    if (cache == NULL) {
+        return NULL;
+    }
+    moda_site_delta *set = set_of(cache, site);
+    moda_site_delta *entry = &set[set[0].site == 0 ? 0 : set[1].site == 0 ? 1 : (set[0].seq >> 1) & 1];
+    evict(entry, site);
+    return entry;
+}
+
+/* The calling thread's delta for a site; NULL: count at the site. */
+MODA_INLINE moda_site_delta *delta_of(moda_shard *shard, const moda_site *site) {
+    if (moda_unlikely(shard == NULL || shard->state == MODA_SLOT_ORPHAN)) {
+        return NULL;
+    }
+    const moda_ref ref = moda_region_ref(site);
+    moda_delta_cache *cache = moda_region_at(shard->deltas);
+    if (moda_likely(cache != NULL)) {
+        moda_site_delta *set = set_of(cache, ref);
+        if (moda_likely(set[0].site == ref)) {
+            return &set[0];
+        }
+        if (set[1].site == ref) {
+            return &set[1];
+        }
+    }
+    return take_entry(shard, ref);
+}
+
+/* ---- counting ---- */
+
+void moda_site_count_alloc(moda_shard *shard, moda_site *site, const moda_sample *sample) {
+    moda_site_delta *delta = delta_of(shard, site);
+    if (moda_likely(delta != NULL)) {
+        begin_change(delta);
+        count_alloc(&delta->counts, sample);
+        end_change(delta);
+        return;
+    }
+    const bool is_locked = lock_site(site);
+    count_alloc(&site->counts, sample);
+    unlock_site(site, is_locked);
+}
+
+void moda_site_count_free(moda_shard *shard, moda_site *site, const moda_sample *sample,
+                          const moda_sample_end *end) {
+    moda_site_delta *delta = delta_of(shard, site);
+    if (moda_likely(delta != NULL)) {
+        begin_change(delta);
+        count_leaving(&delta->counts, sample);
+        count_lifetime(&delta->counts, sample, end);
+        end_change(delta);
+        return;
+    }
+    const bool is_locked = lock_site(site);
+    count_leaving(&site->counts, sample);
+    count_lifetime(&site->counts, sample, end);
+    unlock_site(site, is_locked);
+}
+
+void moda_site_count_moved(moda_shard *shard, moda_site *site, const moda_sample *sample) {
+    moda_site_delta *delta = delta_of(shard, site);
+    if (moda_likely(delta != NULL)) {
+        begin_change(delta);
+        count_leaving(&delta->counts, sample);
+        end_change(delta);
+        return;
+    }
+    const bool is_locked = lock_site(site);
+    count_leaving(&site->counts, sample);
+    unlock_site(site, is_locked);
+}
+
+static uint32_t size_class(uint64_t size) {
+    const uint32_t class = size <= 1 ? 0 : 64 - (uint32_t)__builtin_clzll(size - 1);
+    return class < MODA_SIZE_CLASSES ? class : MODA_SIZE_CLASSES - 1;
+}
+
+void moda_site_note_sample(moda_shard *shard, uint8_t walk_end, const moda_sample *sample) {
+    uint64_t *of_class = &shard->size_samples[size_class(sample->size)];
+    if (moda_unlikely(shard->state == MODA_SLOT_ORPHAN)) {
+        (void)moda_add_relaxed(&shard->samples, 1);
+        (void)moda_add_relaxed(&shard->walks[walk_end % 6], 1);
+        (void)moda_add_relaxed(of_class, sample->weight_fixed);
+        return;
+    }
+    moda_own_increment(&shard->samples);
+    moda_own_increment(&shard->walks[walk_end % 6]);
+    moda_own_add(of_class, sample->weight_fixed);
+}
+
+/* ---- reading ---- */
+
+/* Word by word: each is whole, and the thread sanitizer sees what is meant. */
+static void copy_counts(moda_site_counts *to, const moda_site_counts *from) {
+    uint64_t *out = (uint64_t *)(void *)to;
+    const uint64_t *in = (const uint64_t *)(const void *)from;
+    for (size_t i = 0; i < sizeof *to / sizeof *out; i++) {
+        out[i] = load(&in[i]);
+    }
+}
+
+/* Adds one delta. False if it was being changed. */
+static bool add_delta(moda_site_counts *counts, const moda_site_delta *delta, moda_ref ref, uint64_t epoch) {
+    moda_site_counts copy;
+    const uint32_t seq = moda_load_acquire(&delta->seq);
+    const bool is_its = load(&delta->site) == ref;
+    if (is_its) {
+        copy_counts(&copy, &delta->counts);
+    }
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    if (is_its) {
+        add_counts(counts, &copy, epoch);
+    }
+    return (seq & 1) == 0 && load(&delta->seq) == seq;
+}
+
+static bool add_deltas(moda_site_counts *counts, moda_ref ref, uint64_t epoch) {
+    bool is_steady = true;
+    const moda_shard_block *block = moda_region_at(moda_load_acquire(&moda_region()->shard_blocks));
+    for (; block != NULL; block = moda_region_at(moda_load_acquire(&block->next))) {
+        for (uint32_t i = 0; i < block->count; i++) {
+            moda_delta_cache *cache = moda_region_at(moda_load_acquire(&block->shard[i].deltas));
+            if (cache != NULL) {
+                const moda_site_delta *set = set_of(cache, ref);
+                is_steady = add_delta(counts, &set[0], ref, epoch) && is_steady;
+                is_steady = add_delta(counts, &set[1], ref, epoch) && is_steady;
+            }
+        }
+    }
+    return is_steady;
+}
+
+static bool read_once(const moda_site *site, moda_site_counts *counts) {
+    const uint32_t seq = moda_load_acquire(&site->counts_lock);
+    const uint64_t epoch = load(&moda_region()->peak_epoch);
+    copy_counts(counts, &site->counts);
+    if (counts->at_peak_epoch != epoch) {
+        counts->at_peak_count = live_count(counts);
+        counts->at_peak_bytes = live_bytes(counts);
+        counts->at_peak_requested = live_requested(counts);
+        counts->at_peak_epoch = epoch;
+    }
+    take_peak(counts, 0, 0);
+    const bool is_steady = add_deltas(counts, moda_region_ref(site), epoch);
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    return is_steady && (seq & 1) == 0 && load(&site->counts_lock) == seq;
+}
+
+void moda_site_read(const moda_site *site, moda_site_counts *counts) {
+    /* What can't be had whole is taken as it is: a thread that died, or that this one has interrupted. */
+    for (uint32_t i = 0; !read_once(site, counts) && i < READ_TRIES; i++) {
+        moda_pause();
+    }
+}
+
+bool moda_site_deltas_are_valid(const moda_shard *shard) {
+    moda_delta_cache *cache = moda_region_at(shard->deltas);
+    for (uint32_t i = 0; cache != NULL && i < cache->entries; i++) {
+        const moda_site_delta *delta = &cache->delta[i];
+        if ((delta->seq & 1) != 0) {
+            return false;
+        }
+        if (delta->site != 0) {
+            const moda_site_delta *set = set_of(cache, delta->site);
+            const bool is_twice = set[0].site == set[1].site;
+            if ((delta != &set[0] && delta != &set[1]) || is_twice) {
+                return false;
+            }
+        }
+    }
+    return true;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * deltas.h - what happens to a site's blocks, counted where the thread that counts meets no other.
+ *
+ * hot/slow.c counts each tracked block at its birth, its death, and when realloc takes it elsewhere. See
+ * deltas.c for how, and for the laws. Every function may be called with a shard of the calling thread, with
+ * the orphan shard, or with NULL: the latter two count at the site itself, under its lock. NULL is for
+ * who may have interrupted another of these calls on this thread (a signal handler).
+ */
+#ifndef MODA_SITE_DELTAS_H
+#define MODA_SITE_DELTAS_H
+
+#include "base/compiler.h"
+#include "region/layout.h"
+
+/* A tracked block. At its end it must be described as it was at its birth, or the site would keep a rest. */
+typedef struct moda_sample {
+    uint64_t weight_fixed; /* allocations that it stands for, x 65536: moda_sampler_weight_fixed */
+    uint64_t size;         /* block size */
+    uint64_t requested;
+} moda_sample;
+
+/* How a block's life ended. */
+typedef struct moda_sample_end {
+    uint64_t birth_ticks;
+    uint64_t now_ticks;
+    bool is_remote; /* freed on another thread than it was allocated on */
+} moda_sample_end;
+
+/* The order matters for peaks: note the heap's peak first (moda_shard_note_peak), then count the free; for a
+ * realloc: the move away from the old site, then the alloc at the new one. */
+void moda_site_count_alloc(moda_shard *shard, moda_site *site, const moda_sample *sample);
+void moda_site_count_free(moda_shard *shard, moda_site *site, const moda_sample *sample,
+                          const moda_sample_end *end);
+/* realloc takes the block to another site (or to another size, or out of the samples): as a free, but no life
+ * ends. */
+void moda_site_count_moved(moda_shard *shard, moda_site *site, const moda_sample *sample);
+
+/* A sample in the shard's own figures: samples, how its walk ended, its size class. Owner or orphan. */
+void moda_site_note_sample(moda_shard *shard, uint8_t walk_end, const moda_sample *sample);
+
+/* The thread ends: its deltas are added to their sites. */
+void moda_site_flush(moda_shard *shard);
+
+/* Site and all threads' deltas, as of one moment where writers let us. Allocates nothing, takes no lock. */
+void moda_site_read(const moda_site *site, moda_site_counts *counts);
+
+/* For tests, while nobody counts: each delta is in its place, and none is being changed. */
+bool moda_site_deltas_are_valid(const moda_shard *shard);
+
+#endif
