@@ -50,10 +50,11 @@ MODA_READS_STACKS static moda_walk follow(const moda_walk_job *job, uint32_t tab
             break;
     }
     const bool is_end_of_chain = r.fp == 0 && count > 1;
+    s.at = r;
     s.view = moda_row_view_now();
     if (job->limit - count > tables_frames)
         s.limit = count + tables_frames;
-    const moda_walk rest = moda_tables_walk_from(&s, r, count - 1);
+    const moda_walk rest = moda_tables_walk_from(&s, count - 1);
     if (rest.end == MOD_ALLOC_WALK_COMPLETE || tables_frames == job->limit)
         return rest;
     return (moda_walk){

@@ -23,16 +23,15 @@ bool moda_stack_page_is_readable(uintptr_t address) {
            -efault;
 }
 
-static void learn_own(moda_stack_own *own) {
+/* The address alone tells that it is the main stack; who else it may be takes two system calls. */
+static void learn_own(moda_stack_own *own, uintptr_t sp) {
+    const uintptr_t main_high = &__libc_stack_end != NULL ? (uintptr_t)__libc_stack_end : 0;
+    const bool is_on_main = main_high - sp < main_stack_bytes;
     own->is_known = true;
-    own->is_main = moda_raw_syscall(MODA_SYS_GETPID, 0, 0, 0, 0) == moda_raw_syscall(MODA_SYS_GETTID, 0, 0, 0, 0);
-    if (!own->is_main) {
-        own->high = (uintptr_t)pthread_self();
-        own->low = own->high;
-    } else if (&__libc_stack_end != NULL && __libc_stack_end != NULL) {
-        own->high = (uintptr_t)__libc_stack_end;
-        own->low = own->high - main_stack_bytes;
-    }
+    own->is_main = is_on_main || moda_raw_syscall(MODA_SYS_GETPID, 0, 0, 0, 0) ==
+                                     moda_raw_syscall(MODA_SYS_GETTID, 0, 0, 0, 0);
+    own->high = own->is_main ? main_high : (uintptr_t)pthread_self();
+    own->low = !own->is_main ? own->high : main_high != 0 ? main_high - main_stack_bytes : 0;
 }
 
 /* Whether every page from sp to what is known of the thread's stack is readable; if so all that is its. */
@@ -57,7 +56,7 @@ static void enter_foreign(uintptr_t sp, moda_stack_range *range) {
 
 MODA_COLD void moda_stack_enter_slow(moda_stack_own *own, uintptr_t sp, moda_stack_range *range) {
     if (!own->is_known)
-        learn_own(own);
+        learn_own(own, sp);
     if (sp - own->low < own->high - own->low || extend_own(own, sp)) {
         range->high = own->high;
         range->is_own = true;

@@ -44,8 +44,10 @@ struct moda_unwind_thread {
     moda_frame frames[];
 };
 
-/* A walk in progress, but for the registers. */
+/* A walk in progress. The loops keep the registers in variables of their own; `at` is where they meet the
+ * functions for the rarer steps. */
 typedef struct moda_walk_state {
+    moda_registers at;
     moda_row_view view;
     moda_stack_range range;
     moda_stack_own *own;
@@ -67,8 +69,8 @@ moda_walk moda_tables_walk_guessing(const moda_walk_job *job); /* .. is passed b
 moda_walk moda_frame_pointer_walk(const moda_walk_job *job);   /* fp; tables only for the outermost frames */
 moda_walk moda_frame_pointer_walk_first(const moda_walk_job *job); /* fp, then tables for all the rest */
 
-/* Goes on by tables, without the thread's last walk, with the frame of r at frames[count]. */
-moda_walk moda_tables_walk_from(moda_walk_state *s, moda_registers r, uint32_t count);
+/* Goes on by tables from s->at, whose frame is to be frames[count], without the thread's last walk. */
+moda_walk moda_tables_walk_from(moda_walk_state *s, uint32_t count);
 
 MODA_INLINE uintptr_t moda_stack_load(uintptr_t address) {
     return *(const moda_stack_word *)address;
