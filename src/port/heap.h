@@ -10,6 +10,8 @@
 
 #include "base/compiler.h"
 
+#include <pthread.h>
+
 /* A thread's heap. */
 typedef struct mi_heap_s moda_heap;
 /* The 64 KiB or more that blocks of one size come from. mimalloc's word, used in port/ and hot/ alone. */
@@ -20,6 +22,15 @@ const char *moda_heap_version(void);
 
 /* Bytes that the heap has from the system now, and that it could give back. */
 size_t moda_heap_committed_bytes(void);
+
+/* Once, before the first block. */
+void moda_heap_begin_process(void);
+
+/* The key whose destructor gives up a thread's heap. */
+pthread_key_t moda_heap_thread_key(void);
+
+/* In a forked child. */
+void moda_heap_after_fork(void);
 
 /* Gives unused memory back to the system; force: all that can be found, slowly. */
 void moda_heap_collect(bool force);

@@ -315,21 +315,9 @@ MODA_INLINE moda_heap *moda_heap_new_tracked(moda_heap *heap) {
 
 /* ---- process, thread, fork ---- */
 
-MODA_INLINE void moda_heap_process_begin(void) {
-    mi_process_init();
-}
-
 /* The calling thread's heap, made if need be; NULL if there is no memory. */
 MODA_INLINE moda_heap *moda_heap_begin(void) {
     mi_thread_init();
     moda_heap *heap = moda_mi_default_heap();
     return moda_heap_is_live(heap) ? heap : NULL;
-}
-
-MODA_INLINE pthread_key_t moda_heap_thread_key(void) {
-    return moda_mi_thread_key();
-}
-
-MODA_INLINE void moda_heap_fork_child(void) {
-    moda_mi_fork_child();
 }

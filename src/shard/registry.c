@@ -113,7 +113,7 @@ static moda_shard *find_slot_locked(void) {
     for (uint32_t n = 0; count > LOOK_FOR_DEAD_FROM - 1 && n < LOOK_AT_MOST && n < count; n++) {
         next_look = next_look + 1 < count ? next_look + 1 : 1;
         moda_shard *shard = moda_registry_slot(next_look);
-        if (shard->state == MODA_SLOT_TAKEN && !moda_os_thread_is_alive(shard->tid)) {
+        if (shard->state == MODA_SLOT_TAKEN && moda_os_thread_is_gone(shard->tid)) {
             moda_region()->threads_now--;
             return shard;
         }
@@ -143,7 +143,7 @@ moda_shard *moda_registry_take(void) {
     moda_shard *solo = solo_shard_locked();
     moda_shard *shard = find_slot_locked();
     if (shard) {
-        shard->tid = moda_os_thread_id();
+        shard->tid = moda_os_tid();
         shard->incarnation++;
         shard->started_ticks = moda_ticks();
         shard->thread_windows = 0;
@@ -151,7 +151,7 @@ moda_shard *moda_registry_take(void) {
         shard->pending = (moda_peak_mark){.bytes = INT64_MIN};
         shard->thread_peak = (moda_peak_mark){moda_shard_balance(shard), moda_shard_live(shard)};
         moda_totals_of_shard(shard, &shard->started);
-        moda_os_thread_name(shard->name, sizeof shard->name);
+        moda_os_thread_name(shard->name);
         moda_store_release(&shard->state, MODA_SLOT_TAKEN);
         moda_peak_threads_changed(solo);
         moda_store_relaxed(&header->threads_ever, header->threads_ever + 1);
@@ -215,7 +215,7 @@ void moda_registry_fork_child(void) {
     for (uint32_t i = 1; i < header->slot_count; i++) {
         moda_shard *shard = moda_registry_slot(i);
         if (shard == moda_shard_of_thread) {
-            shard->tid = moda_os_thread_id();
+            shard->tid = moda_os_tid();
         } else if (shard->state == MODA_SLOT_TAKEN) {
             /* Caught in the middle of a change, it is now at rest. */
             shard->seq += shard->seq & 1;

@@ -141,6 +141,11 @@ void moda_shard_note_peak(moda_shard *shard);
 /* The highest balance of this thread since it took the slot. */
 moda_peak_mark moda_shard_thread_peak(const moda_shard *shard);
 
+/* The calling thread's shard, taken if it has none yet; NULL while that itself is under way (a signal handler that
+ * came in between), or if there is no memory at all. In hot/attach.inc, which also makes the thread's heap; a
+ * test of this room alone brings its own. */
+moda_shard *moda_attach(void);
+
 /* ---- slots: registry.c ---- */
 
 /* Once, when the region is there. */

@@ -12,7 +12,6 @@
 #include "shard/peak.h"
 #include "shard/shard.h"
 
-#include "hot/attach.h"
 #include "region/region.h"
 
 #include <string.h>

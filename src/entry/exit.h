@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * exit.h - the counters, written out: at exit if MOD_ALLOC_STATS says so, and for malloc_stats.
+ */
+#ifndef MODA_ENTRY_EXIT_H
+#define MODA_ENTRY_EXIT_H
+
+/* At load, where the counters go to stderr: a descriptor of our own for it. */
+void moda_exit_keep_stderr(void);
+
+/* Where MOD_ALLOC_STATS says, if anywhere. */
+void moda_exit_report(void);
+
+/* The table, on a file descriptor. */
+void moda_exit_print_table(int fd);
+
+/* One line on stderr: the library is here, but malloc is another's. */
+void moda_exit_say_not_active(void);
+
+#endif

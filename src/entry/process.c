@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * process.c - load, fork, thread end, exit, in that order.
+ *
+ * The first allocation of the process may come from anywhere: the dynamic loader, another library's
+ * constructor. So moda_process_begin does all that counting needs, allocates nothing, and is called from the
+ * first slow path; what may itself allocate (handlers of fork and exit) waits for our constructor.
+ */
+#include "entry/process.h"
+
+#include "base/fatal.h"
+#include "base/lock.h"
+#include "base/options.h"
+#include "entry/exit.h"
+#include "live/header.h"
+#include "mod_alloc.h"
+#include "os/os.h"
+#include "port/heap.h"
+#include "region/modules.h"
+#include "region/region.h"
+#include "sample/track.h"
+#include "shard/shard.h"
+#include "site/site_table.h"
+#include "unwind/unwind.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+static moda_lock process_lock;
+static bool is_begun;
+static pthread_key_t thread_key;
+static bool has_thread_key;
+
+/* ---- load ---- */
+
+/* 16 bytes that the kernel gives each process. */
+static uint64_t random_of_process(int word) {
+    const uint64_t *random = (const uint64_t *)getauxval(AT_RANDOM);
+    return random ? random[word] : moda_ticks();
+}
+
+static void thread_ends(void *shard) {
+    if (!moda_detach()) {
+        pthread_setspecific(thread_key, shard); /* once more, in the next round */
+    }
+}
+
+static void begin_locked(void) {
+    moda_options_read(environ);
+    moda_heap_begin_process();
+    uint64_t seed = moda_options.seed;
+    if (!seed) {
+        seed = random_of_process(0) | 1;
+    }
+    const moda_region_options region = {
+        .path = moda_options.profile,
+        .memory_max = moda_options.memory,
+        .sample_bytes = moda_options.sample,
+        .seed = seed,
+        .short_lived_ns = moda_options.short_lived,
+        .frames_max = (uint32_t)moda_options.frames,
+        .unwinder = (uint32_t)moda_options.unwind,
+        .mimalloc_version = moda_heap_version(),
+    };
+    if (!moda_region_create(&region) || !moda_registry_initialize()) {
+        moda_fatal_no_memory("the counters", sizeof(moda_shard));
+    }
+    moda_live_initialize(random_of_process(1));
+    moda_track_initialize(moda_options.sample, seed);
+    /* After mimalloc's, so that in each round of destructors ours runs behind it. */
+    has_thread_key = pthread_key_create(&thread_key, thread_ends) == 0;
+    moda_check(!has_thread_key || thread_key > moda_heap_thread_key());
+}
+
+void moda_process_begin(void) {
+    if (moda_likely(moda_load_acquire(&is_begun))) {
+        return;
+    }
+    moda_lock_take(&process_lock, MODA_LOCK_PROCESS);
+    if (!is_begun) {
+        begin_locked();
+        moda_store_release(&is_begun, true);
+    }
+    moda_lock_release(&process_lock, MODA_LOCK_PROCESS);
+}
+
+/* ---- fork ---- */
+
+static void before_fork(void) {
+    moda_lock_take(&process_lock, MODA_LOCK_PROCESS);
+    moda_registry_lock();
+    moda_track_before_fork();
+}
+
+static void after_fork_in_parent(void) {
+    moda_track_after_fork();
+    moda_registry_unlock();
+    moda_lock_release(&process_lock, MODA_LOCK_PROCESS);
+}
+
+/* The region first: until then each count would be written into the parent's file. */
+static void after_fork_in_child(void) {
+    moda_region_fork_child();
+    moda_heap_after_fork();
+    moda_track_fork_child();
+    moda_registry_fork_child();
+    moda_lock_reset(&process_lock, MODA_LOCK_PROCESS);
+}
+
+/* ---- exit ---- */
+
+static int status_of_exit;
+
+static void note_status(int status, void *unused) {
+    (void)unused;
+    status_of_exit = status;
+}
+
+static void finish(void) {
+    static bool is_finished;
+    if (!is_finished && moda_region()) {
+        is_finished = true;
+        moda_exit_report();
+        moda_region_finish(status_of_exit);
+    }
+}
+
+static void before_quick_exit(void) {
+    finish();
+}
+
+__attribute__((constructor(101))) static void load(void) {
+    moda_attach();
+    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    on_exit(note_status, NULL);
+    at_quick_exit(before_quick_exit);
+    moda_exit_keep_stderr();
+    if (!mod_alloc_is_active()) {
+        moda_exit_say_not_active();
+    }
+}
+
+/* Behind all handlers of atexit and all other libraries' destructors but libc's. */
+__attribute__((destructor(101))) static void unload(void) {
+    finish();
+}
+
+/* ---- threads ---- */
+
+void moda_process_watch_thread(moda_shard *shard) {
+    if (has_thread_key) {
+        pthread_setspecific(thread_key, shard);
+    }
+}
+
+/* ---- now and then ---- */
+
+void moda_process_maintain(void) {
+    if (moda_region_forked_unseen()) {
+        before_fork();
+        after_fork_in_child();
+    }
+    moda_region_touch_clock();
+    moda_store_relaxed(&moda_region()->heap_committed_bytes, moda_heap_committed_bytes());
+}

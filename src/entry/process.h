@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * process.h - load, fork, thread end, exit.
+ */
+#ifndef MODA_ENTRY_PROCESS_H
+#define MODA_ENTRY_PROCESS_H
+
+#include "region/layout.h"
+#include "base/compiler.h"
+
+/* Once for the process, by its first allocation or by our constructor, whichever is first: options, region,
+ * slots, keys, fork handlers. */
+void moda_process_begin(void);
+
+/* Our destructor shall run for the calling thread. */
+void moda_process_watch_thread(moda_shard *shard);
+
+/* In hot/attach.inc. */
+bool moda_detach(void);
+
+/* Now and then from a slow path: clocks, resident memory, timeline, a fork that nobody told us of. */
+void moda_process_maintain(void);
+
+#endif

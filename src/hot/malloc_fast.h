@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * malloc_fast.h - what every malloc runs.
+ *
+ *   malloc
+ *   |- pop of the direct page's free list                      this file; 99 % of calls
+ *   |- moda_malloc_medium    above 1 KiB: pop by size class    slow.inc; where mimalloc has its slow path
+ *   |- moda_malloc_due       countdown below zero              slow.inc; each 32 KiB, each sample, or,
+ *   |                                                          when every allocation is sampled, always
+ *   `- moda_malloc_slow      no free block: first call of a    slow.inc; each few hundred calls
+ *                            thread, page used up
+ *
+ * One question is asked, "is the countdown below zero", before the block is taken; it is asked by taking the
+ * block's size off it, and moda_malloc_due first gives that back. Every exit is a return or a tail call.
+ */
+#if !defined(MI_MALLOC_VERSION)
+#error "malloc_fast.h is part of hot/unit.c"
+#endif
+
+MODA_INLINE void *moda_malloc_fast(size_t size) {
+    moda_heap *heap = moda_heap_of_thread();
+    if (moda_unlikely(size > MODA_SMALL_MAX)) {
+        return moda_malloc_medium(size);
+    }
+    moda_page *page = moda_heap_small_page(heap, size);
+    void *block = moda_page_first_free(page);
+    if (moda_unlikely(!block) || MODA_IS_CHECKED) {
+        return moda_malloc_slow(size);
+    }
+    moda_shard *shard = moda_heap_shard(heap);
+    if (moda_unlikely(moda_own_subtract_is_negative(&shard->countdown, moda_page_block_size_fast(page)))) {
+        return moda_malloc_due(size);
+    }
+    moda_page_pop(page, block);
+    moda_shard_count_malloc(shard, size);
+    return block;
+}
+
+/* The same, zeroed. A page that came zeroed from the system has only the free-list link to clear. */
+MODA_INLINE void *moda_zalloc_fast(size_t size) {
+    moda_heap *heap = moda_heap_of_thread();
+    if (moda_unlikely(size > MODA_SMALL_MAX)) {
+        return moda_zalloc_slow(size);
+    }
+    moda_page *page = moda_heap_small_page(heap, size);
+    void *block = moda_page_first_free(page);
+    if (moda_unlikely(!block) || MODA_IS_CHECKED) {
+        return moda_zalloc_slow(size);
+    }
+    moda_shard *shard = moda_heap_shard(heap);
+    const size_t block_size = moda_page_block_size_fast(page);
+    if (moda_unlikely(moda_own_subtract_is_negative(&shard->countdown, block_size))) {
+        return moda_zalloc_due(size);
+    }
+    moda_page_pop(page, block);
+    moda_shard_count_malloc(shard, size);
+    if (moda_page_is_zero(page)) {
+        *(uintptr_t *)block = 0;
+        return block;
+    }
+    return memset(block, 0, block_size);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * unit.c - THE translation unit: mimalloc's sources, the port, the fast paths and what they tail-call, and the
+ * exported malloc family, in one, so that a malloc is one straight run of instructions.
+ *
+ * The order is the layering: each part uses only parts above it. mimalloc's text is not ours: its warnings
+ * are its own. It is found by the include path (cmake/mimalloc.cmake) and never edited.
+ */
+#if defined(MI_MALLOC_OVERRIDE)
+#error "mimalloc must not export malloc itself: the entry points are entry/libc.inc"
+#endif
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wall"
+#pragma GCC diagnostic ignored "-Wextra"
+#pragma GCC diagnostic ignored "-Wconversion"
+#pragma GCC diagnostic ignored "-Wsign-conversion"
+#pragma GCC diagnostic ignored "-Wshadow"
+#pragma GCC diagnostic ignored "-Wpedantic"
+#pragma GCC diagnostic ignored "-Wundef"
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wcast-qual"
+#pragma GCC diagnostic ignored "-Wstrict-prototypes"
+#include "static.c"
+#pragma GCC diagnostic pop
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/compiler.h"
+#include "base/fatal.h"
+#include "entry/api.h"
+#include "entry/exit.h"
+#include "mod_alloc.h"
+#include "os/os.h"
+#include "region/region.h"
+#include "sample/track.h"
+
+#include "port/heap_inline.h"
+#include "port/heap_functions.inc"
+
+#include "shard/shard.h"
+
+#include "hot/caller.h"
+#include "hot/guard.h"
+#include "hot/attach.inc"
+#include "hot/track.inc"
+#include "hot/slow.inc"
+#include "hot/malloc_fast.h"
+#include "hot/free_fast.h"
+#include "hot/realloc.inc"
+#include "hot/aligned.inc"
+
+#include "entry/libc.inc"
+#include "entry/cxx.inc"

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * header.h - what stands in front of a tracked block.
+ *
+ *      block of the second heap                    what malloc returned
+ *      v                                           v
+ *      | ... up to alignment ... | moda_live_header | the program's bytes ... |
+ *      <------------------ offset ------------------>
+ *
+ * The first word proves the header: it is made from the program's address and a secret of the process, and is
+ * cleared at free, so neither old memory nor a copy of a header is taken for one. The page's mark is only a
+ * hint that makes us look. `sum` is the parity of all other bits, bit lane by bit lane: one flipped bit is
+ * noticed, and ends the process, since the counters would be wrong from then on.
+ */
+#ifndef MODA_LIVE_HEADER_H
+#define MODA_LIVE_HEADER_H
+
+#include "base/compiler.h"
+#include "region/layout.h"
+
+typedef struct moda_live_header {
+    uint64_t check;
+    uint64_t birth;        /* ticks */
+    moda_ref site;
+    float weight;          /* allocations it stands for, x 65536 */
+    uint64_t requested : 48;
+    uint64_t slot : 16;    /* of the thread that allocated it */
+    uint64_t block_size : 48; /* as counted: of the block that it would have been, untracked */
+    uint64_t sum : 16;
+    uint32_t offset;       /* from the start of the block underneath */
+    uint32_t unusable;     /* block_size less this is what malloc_usable_size says */
+} moda_live_header;
+
+#define MODA_LIVE_HEADER_SIZE sizeof(moda_live_header)
+
+_Static_assert(sizeof(moda_live_header) == 48, "a multiple of 16: the program's pointer stays aligned");
+
+extern MODA_HIDDEN uint64_t moda_live_secret;
+
+/* Another secret for each process: at start. */
+void moda_live_initialize(uint64_t random);
+
+MODA_INLINE moda_live_header *moda_live_header_at(void *p) {
+    return (moda_live_header *)p - 1;
+}
+
+MODA_INLINE void *moda_live_pointer(const moda_live_header *header) {
+    return (void *)(uintptr_t)(header + 1);
+}
+
+MODA_INLINE uint64_t moda_live_check_of(const moda_live_header *header) {
+    return ((uint64_t)(uintptr_t)header ^ moda_live_secret) * 0x9E3779B97F4A7C15u | 1;
+}
+
+MODA_INLINE uint16_t moda_live_sum_of(const moda_live_header *header) {
+    uint64_t words[6];
+    __builtin_memcpy(words, header, sizeof words);
+    const uint64_t without_sum = words[4] & 0xFFFFFFFFFFFFu;
+    uint64_t sum = words[1] ^ words[2] ^ words[3] ^ without_sum ^ words[5];
+    sum ^= sum >> 32;
+    sum ^= sum >> 16;
+    return (uint16_t)sum;
+}
+
+/* Fills in check and sum, last. */
+MODA_INLINE void moda_live_seal(moda_live_header *header) {
+    header->sum = moda_live_sum_of(header);
+    header->check = moda_live_check_of(header);
+}
+
+MODA_INLINE bool moda_live_is_header(const moda_live_header *header) {
+    return header->check == moda_live_check_of(header);
+}
+
+MODA_INLINE bool moda_live_is_intact(const moda_live_header *header) {
+    return header->sum == moda_live_sum_of(header);
+}
+
+MODA_INLINE size_t moda_live_usable(const moda_live_header *header) {
+    return header->block_size - header->unusable;
+}
+
+#endif
