@@ -366,6 +366,7 @@ static void read_shard(reader *r, moda_shard *shard, moda_profile_thread *thread
             .current_bytes = total - freed,
             .live_count = shard->alloc_count - shard->free_count,
         },
+        .freed_bytes = freed - shard->base.freed_bytes,
         .balance_bytes = difference(total, freed),
         .balance_count = difference(shard->alloc_count, shard->free_count),
         .samples = shard->samples,

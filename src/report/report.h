@@ -138,6 +138,7 @@ typedef struct moda_profile_thread {
     bool is_alive, is_orphan; /* orphan: what threads without a slot did */
     char name[16];
     mod_alloc_stats stats; /* exact; peak_* 0; current_bytes may wrap below 0: use balance_* */
+    uint64_t freed_bytes; /* also blocks of others */
     int64_t balance_bytes, balance_count; /* allocated - freed by this thread, also blocks of others */
     uint64_t samples, dropped;
     uint64_t walks[6]; /* by mod_alloc_walk_end */
