@@ -205,7 +205,7 @@ static void put_notes(moda_json *json, const moda_report *report, const sums *s)
                  "stack]\xe2\x80\x9d. A larger MOD_ALLOC_MEMORY makes room.",
                  moda_human_count(number, (int64_t)(s->dropped + s->dropped_disk)));
     const uint64_t incomplete =
-        s->all_walks - s->walks[MOD_ALLOC_WALK_COMPLETE] - s->walks[MOD_ALLOC_WALK_GUESSED];
+        s->walks[MOD_ALLOC_WALK_CUT] + s->walks[MOD_ALLOC_WALK_UNKNOWN] + s->walks[MOD_ALLOC_WALK_BROKEN];
     if (percent(incomplete, s->all_walks) >= 0.1)
         put_note(json, percent(incomplete, s->all_walks) >= 5,
                  "%.1f %% of the stacks lack their outer frames (cut at the depth limit %.1f %%, ended in code "

@@ -54,7 +54,7 @@ const VALUES = [
   { key: "live_bytes", name: "Bytes live at the end", isBytes: true },
   { key: "live_count", name: "Blocks live at the end" },
   { key: "requested_bytes", name: "Requested bytes", isBytes: true },
-  { key: "waste_bytes", name: "Bytes lost to rounding up", isBytes: true },
+  { key: "waste_bytes", name: "Waste: block minus requested", isBytes: true },
   { key: "temporary_count", name: "Short-lived blocks" },
   { key: "remote_free_count", name: "Blocks freed by another thread" },
 ];
@@ -68,6 +68,18 @@ const frameFunction = (f) => D.strings[D.frames[4 * f]];
 const frameFile = (f) => D.strings[D.frames[4 * f + 1]];
 const frameLine = (f) => D.frames[4 * f + 2];
 const frameModule = (f) => D.strings[D.frames[4 * f + 3]];
+/* A name without its argument list, where room is short: "f(int) const" is f; "operator()" and
+ * "0xADDR (module+0xOFFSET)" stay whole. */
+function shortName(name) {
+  const end = name.lastIndexOf(")");
+  if (end < 0 || !/^( const|&|\[clone [^\]]*\]| )*$/.test(name.slice(end + 1))) return name;
+  let depth = 0, i = end;
+  for (; i >= 0; i--) {
+    if (name[i] === ")") depth++;
+    else if (name[i] === "(" && --depth === 0) break;
+  }
+  return i < 1 || name[i - 1] === " " || name.slice(0, i).endsWith("operator") ? name : name.slice(0, i);
+}
 const baseName = (path) => path.slice(path.lastIndexOf("/") + 1);
 function framePlace(f) {
   const file = frameFile(f);
@@ -167,7 +179,8 @@ const moduleHue = new Map();
 {
   const own = new Map();
   for (let s = 0; s < S; s++) {
-    const m = C.node[s] ? frameModule(frame[C.node[s]]) : "";
+    if (!C.node[s]) continue;
+    const m = frameModule(frame[C.node[s]]);
     own.set(m, (own.get(m) || 0) + VALUES[0].column[s]);
   }
   for (let f = 0; f < frameCount; f++) if (!own.has(frameModule(f))) own.set(frameModule(f), 0);
@@ -191,7 +204,7 @@ function fillOf(fn, isDim) {
 
 /* ---- state, kept in the address so that a view can be passed on ---- */
 
-const state = { value: "allocated_bytes", view: "icicle", group: "site", search: "", sort: "", theme: "" };
+const state = { value: "allocated_bytes", view: "icicle", group: "site", search: "", sort: "", theme: "", site: "" };
 for (const [k, v] of new URLSearchParams(location.hash.slice(1))) if (k in state) state[k] = v;
 if (!VALUES.some((v) => v.key === state.value)) state.value = "allocated_bytes";
 function remember() {
@@ -252,10 +265,10 @@ function drawHead() {
 function drawCards() {
   const t = D.totals, m = D.memory, list = [
     ["Allocated", bytes(t.total_bytes), count(t.alloc_count) + " allocations", exact(t.total_bytes) + " bytes in " + exact(t.alloc_count) + " allocations"],
-    ["Peak", bytes(t.peak_bytes), count(t.peak_live_count) + " blocks" + (D.peak_ns ? ", at " + time(D.peak_ns) : ""), exact(t.peak_bytes) + " bytes in " + exact(t.peak_live_count) + " blocks"],
+    ["Peak", bytes(t.peak_bytes), count(t.peak_live_count) + " blocks" + (D.peak_ns ? ", at\u00a0" + time(D.peak_ns).replace(" ", "\u00a0") : ""), exact(t.peak_bytes) + " bytes in " + exact(t.peak_live_count) + " blocks"],
     ["Live at the end", bytes(t.current_bytes), count(t.live_count) + " blocks", exact(t.current_bytes) + " bytes in " + exact(t.live_count) + " blocks"],
     ["Mean block", bytes(t.alloc_count ? t.total_bytes / t.alloc_count : 0), count(t.free_count) + " frees", exact(t.free_count) + " frees"],
-    ["Requested", bytes(t.requested_bytes), percent(Math.max(0, t.total_bytes - t.requested_bytes), t.total_bytes) + " lost to rounding up", exact(t.requested_bytes) + " bytes asked for"],
+    ["Requested", bytes(t.requested_bytes), percent(Math.max(0, t.total_bytes - t.requested_bytes), t.requested_bytes) + " more in blocks", exact(t.requested_bytes) + " bytes asked for"],
     ["Call sites", count(S), D.samples ? count(D.samples) + " samples" : "", exact(S) + " sites from " + exact(D.samples) + " samples"],
     ["Threads", exact(D.threads), "", ""],
   ];
@@ -297,7 +310,7 @@ function plotFrame(box, top, isBytes, label) {
   area.y = (v) => area.b - (area.b - area.t) * v / (top || 1);
   for (const v of ticksTo(top, isBytes)) {
     root.append(svg("line", { class: "grid", x1: area.l, x2: area.r, y1: area.y(v), y2: area.y(v) }),
-      svg("text", { x: area.l - 6, y: area.y(v) + 4, "text-anchor": "end" }, isBytes ? bytes(v) : count(v)));
+      svg("text", { x: area.l - 6, y: area.y(v) + 4, "text-anchor": "end" }, (isBytes ? bytes(v) : count(v)).replace(/\.0+ /, " ")));
   }
   box.replaceChildren(root);
   return [root, area];
@@ -365,7 +378,7 @@ function drawSizes() {
     hit.onmouseleave = hideTip;
     root.append(bar, hit);
     if ((k - lo) % every === 0)
-      root.append(svg("text", { x: x + step / 2, y: a.h - 5, "text-anchor": "middle" }, bytes(2 ** k)));
+      root.append(svg("text", { x: x + step / 2, y: a.h - 5, "text-anchor": "middle" }, bytes(2 ** k).replace(/\.0+ /, " ")));
   }
 }
 function drawPlots() {
@@ -397,7 +410,10 @@ function measureDepth() {
     if (tree.depth[i] > deepest) deepest = tree.depth[i];
     for (let k = tree.first[i]; k < tree.first[i + 1]; k++) {
       const c = order[k];
-      if (sum[c] / whole * width < 0.6) break; /* the largest come first */
+      if (sum[c] / whole * width < 0.6) { /* the largest come first */
+        if (tree.depth[i] === deepest && sum[c] / whole * width * (tree.first[i + 1] - k) >= 1) deepest++;
+        break;
+      }
       stack.push(c);
     }
   }
@@ -447,7 +463,13 @@ function paintGraph() {
     let [i, x] = stack.pop();
     for (let k = tree.first[i]; k < tree.first[i + 1]; k++) {
       const c = order[k], w = sum[c] / whole * width;
-      if (w < 0.6) break;
+      if (w < 0.6) { /* too narrow, all that follow too: one box for them */
+        let rest = 0, n = 0;
+        for (; k < tree.first[i + 1] && sum[order[k]] > 0; k++, n++) rest += sum[order[k]];
+        const y = rowTop(tree.depth[i] + 1), restWidth = rest / whole * width;
+        if (restWidth >= 1 && y > -ROW && y < height) boxes.push({ i: -1, x, y, w: restWidth, rest, n });
+        break;
+      }
       place(c, x, w);
       stack.push([c, x]);
       x += w;
@@ -455,6 +477,11 @@ function paintGraph() {
   }
   const letter = 6.1;
   for (const b of boxes) {
+    if (b.i < 0) {
+      g.fillStyle = style.getPropertyValue("--line");
+      g.fillRect(b.x, b.y + ROW / 2 - 2, Math.max(1, b.w - 1), 3);
+      continue;
+    }
     const fn = tree.fn[b.i], w = Math.max(0.6, b.w - (b.w > 3 ? 1 : 0));
     const hit = functionFound && fn >= 0 && functionFound[fn];
     g.fillStyle = fn < 0 ? (isDark() ? "hsl(215 12% 46%)" : "hsl(215 18% 80%)")
@@ -466,7 +493,7 @@ function paintGraph() {
       g.strokeRect(b.x + 0.75, b.y + 0.75, Math.max(1, w - 1.5), ROW - 2.5);
     }
     if (b.w > 26) {
-      let name = fn < 0 ? value().name + ": " + (value().isBytes ? bytes(sum[0]) : count(sum[0])) : functionName(fn);
+      let name = fn < 0 ? value().name + ": " + (value().isBytes ? bytes(sum[0]) : count(sum[0])) : shortName(functionName(fn));
       if (name.length * letter > b.w - 8) {
         let n = Math.floor((b.w - 8) / letter);
         while (n < name.length && g.measureText(name.slice(0, n + 1) + "\u2026").width < b.w - 8) n++;
@@ -490,7 +517,7 @@ function zoomTo(i) {
 }
 function drawPath() {
   const names = [];
-  for (let i = focus; i > 0; i = tree.parent[i]) names.unshift(functionName(tree.fn[i]));
+  for (let i = focus; i > 0; i = tree.parent[i]) names.unshift(shortName(functionName(tree.fn[i])));
   $("path").textContent = names.length > 4 ? names[0] + " \u203a \u2026 \u203a " + names.slice(-2).join(" \u203a ")
                                            : names.join(" \u203a ");
   $("path").title = names.join(" \u203a ");
@@ -536,12 +563,12 @@ const SITE_COLUMNS = [
   { key: "at_peak_bytes", name: "At peak", show: bytes, share: true },
   { key: "live_bytes", name: "Live", show: bytes, share: true },
   { key: "own_peak_bytes", name: "Own peak", show: bytes },
-  { key: "waste_bytes", name: "Rounding", show: bytes },
+  { key: "waste_bytes", name: "Waste", title: "block sizes minus what was asked for", show: bytes },
   { key: "lifetime", name: "Mean life", show: (n) => n > 0 ? time(n) : "\u2013",
     of: (i) => C.lifetime_count[i] ? C.lifetime_ns[i] / C.lifetime_count[i] : 0 },
   { key: "short", name: "Short-lived", show: (n) => n > 0 ? (100 * n).toFixed(n < 0.1 ? 1 : 0) + "%" : "\u2013",
     of: (i) => C.allocated_count[i] ? Math.min(1, C.temporary_count[i] / C.allocated_count[i]) : 0 },
-  { key: "remote", name: "Freed elsewhere", show: (n) => n > 0 ? count(n) : "\u2013", of: (i) => C.remote_free_count[i] },
+  { key: "remote", name: "Remote free", title: "freed by another thread", show: (n) => n > 0 ? count(n) : "\u2013", of: (i) => C.remote_free_count[i] },
 ];
 const sumOf = (key) => { const v = VALUES.find((w) => w.key === key); return v ? v.sum : 0; };
 
@@ -553,7 +580,7 @@ function siteCallers(i) {
   const names = [];
   let n = C.node[i];
   if (!n) return "";
-  for (n = parent[n]; n && names.length < 4; n = parent[n]) names.push(frameFunction(frame[n]));
+  for (n = parent[n]; n && names.length < 4; n = parent[n]) names.push(shortName(frameFunction(frame[n])));
   return framePlace(frame[C.node[i]]) + (names.length ? "  \u2190  " + names.join(" \u2190 ") : "");
 }
 /* Does a stack hold a frame that was searched for? Told once for each node, parents first. */
@@ -633,13 +660,14 @@ function layoutTable() {
   columns = isSite ? SITE_COLUMNS : [
     { key: "own", name: "Own", show, of: (r) => r.own, sum: v.sum, share: true },
     { key: "total", name: "With callees", show, of: (r) => r.total, sum: v.sum, share: true }];
-  const grid = isSite ? `minmax(300px, 1fr) ${columns.map((c) => c.share ? "104px" : "86px").join(" ")}` : "minmax(300px, 1fr) 150px 150px";
+  const grid = isSite ? `minmax(300px, 1fr) ${columns.map((c) => c.share ? "88px" : "80px").join(" ")}` : "minmax(300px, 1fr) 150px 150px";
   $("table").style.setProperty("--grid", grid);
   const active = state.sort.replace(/^-/, "") || (isSite ? v.key : "own");
   $("thead").style.gridTemplateColumns = grid;
   $("thead").replaceChildren(...[{ key: "name", name: isSite ? "Call site \u2190 callers" : "Name" }, ...columns].map((c) => {
     const b = make("button", c.name);
     b.type = "button";
+    if (c.title) b.title = c.title;
     if (c.key === active) {
       b.setAttribute("aria-sort", state.sort.startsWith("-") ? "ascending" : "descending");
       b.textContent += state.sort.startsWith("-") !== (c.key === "name") ? " \u25b4" : " \u25be";
@@ -669,7 +697,7 @@ function paintTable() {
     line.style.top = n * LINE + "px";
     line.style.gridTemplateColumns = grid;
     line.setAttribute("role", "row");
-    const name = make("div", isSite ? siteTitle(r) : r.name);
+    const name = make("div", shortName(isSite ? siteTitle(r) : r.name));
     name.append(make("small", (isSite ? siteCallers(r) : r.place) || "\u00a0"));
     name.title = isSite ? siteTitle(r) : r.place || r.name;
     line.append(name);
@@ -701,6 +729,8 @@ function searchFor(text) {
 
 function openDrawer(i) {
   chosen = i;
+  state.site = String(i);
+  remember();
   const box = $("drawer"), close = make("button", "Close", "close");
   close.type = "button";
   close.onclick = closeDrawer;
@@ -712,7 +742,7 @@ function openDrawer(i) {
   };
   line("Allocated", both(C.allocated_bytes[i], true) + ", " + percent(C.allocated_bytes[i], VALUES[0].sum));
   if (!D.is_exact && C.allocated_error[i] > 0) line("Standard error of that", "\u00b1 " + bytes(C.allocated_error[i]));
-  line("Allocations", exact(C.allocated_count[i]) + (D.is_exact ? "" : " estimated from " + exact(C.samples[i]) + " samples"));
+  line("Allocations", exact(C.allocated_count[i]) + (D.is_exact ? "" : " estimated from " + exact(C.samples[i]) + (C.samples[i] === 1 ? " sample" : " samples")));
   line("Requested", both(C.requested_bytes[i], true));
   line("Live at the heap\u2019s peak", both(C.at_peak_bytes[i], true) + " in " + exact(C.at_peak_count[i]) + " blocks");
   line("Live at the end", both(C.live_bytes[i], true) + " in " + exact(C.live_count[i]) + " blocks");
@@ -744,6 +774,8 @@ function openDrawer(i) {
 function closeDrawer() {
   $("drawer").hidden = true;
   chosen = -1;
+  state.site = "";
+  remember();
   paintTable();
 }
 
@@ -803,13 +835,18 @@ function start() {
     hover = b ? b.i : -1;
     if (hover !== was) paintGraph();
     if (!b) { hideTip(); return; }
-    const v = value(), x = weights.sum[b.i], fn = tree.fn[b.i];
+    const v = value();
+    if (b.i < 0) {
+      showTip(e, exact(b.n) + " smaller ones", [v.name + ": " + both(b.rest, v.isBytes), "zoom in to see them"]);
+      return;
+    }
+    const x = weights.sum[b.i], fn = tree.fn[b.i];
     showTip(e, fn < 0 ? "All" : functionName(fn), [v.name + ": " + both(x, v.isBytes),
       percent(x, weights.sum[0]) + " of all" + (focus ? ", " + percent(x, weights.sum[focus]) + " of the part shown" : ""),
       fn < 0 ? "" : functionModule(fn)]);
   };
   flame.onmouseleave = () => { hover = -1; hideTip(); paintGraph(); };
-  flame.onclick = (e) => { const b = boxAt(e); if (b) zoomTo(b.i); };
+  flame.onclick = (e) => { const b = boxAt(e); if (b && b.i >= 0) zoomTo(b.i); };
   $("unzoom").onclick = () => zoomTo(0);
   $("table").onscroll = paintTable;
   addEventListener("resize", () => { drawPlots(); layoutGraph(false); paintTable(); });
@@ -822,6 +859,7 @@ function start() {
     }
   });
   refresh(true);
-  document.documentElement.dataset.ready = "1";
+  if (state.site !== "" && Number(state.site) < S) openDrawer(Number(state.site));
+  document.documentElement.dataset.ready = Math.round(performance.now()); /* ms; for tests */
 }
 start();
