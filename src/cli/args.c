@@ -314,13 +314,21 @@ void moda_cli_print_wrapped(FILE *out, const char *text, int indent, int width) 
     fputc('\n', out);
 }
 
-static void print_option(FILE *out, char letter, const char *name, const char *argument, const char *help) {
+/* Many words to choose from are shown in the help text: the column is narrow. */
+static bool has_long_words(const moda_cli_option_row *row) {
+    return row->complete == MODA_CLI_choice && strlen(row->argument) > 14;
+}
+
+const char *moda_cli_option_argument(const moda_cli_option_row *row) {
+    return row->argument == NULL ? NULL : has_long_words(row) ? "WORD" : row->argument;
+}
+
+static void print_option(FILE *out, const moda_cli_option_row *row, const char *help) {
     char shown[128];
-    const char short_form[5] = {'-', letter, ',', ' ', '\0'};
-    /* Many words to choose from are shown in the help text: the column is narrow. */
-    const bool is_long = argument != NULL && strlen(argument) > 14 && strchr(argument, '|') != NULL;
-    snprintf(shown, sizeof shown, "  %s--%s%s%s", letter ? short_form : "    ", name, argument ? " " : "",
-             argument ? (is_long ? "WORD" : argument) : "");
+    const char short_form[5] = {'-', row->letter, ',', ' ', '\0'};
+    const char *const argument = moda_cli_option_argument(row);
+    snprintf(shown, sizeof shown, "  %s--%s%s%s", row->letter ? short_form : "    ", row->name,
+             argument ? " " : "", argument ? argument : "");
     fputs(shown, out);
     const int length = (int)strlen(shown);
     if (length + 2 > HELP_COLUMN) {
@@ -328,13 +336,7 @@ static void print_option(FILE *out, char letter, const char *name, const char *a
     } else {
         fprintf(out, "%*s", HELP_COLUMN - length, "");
     }
-    if (is_long) {
-        char text[1024];
-        snprintf(text, sizeof text, "%s; one of %s", help, argument);
-        moda_cli_print_wrapped(out, text, HELP_COLUMN, LINE_WIDTH);
-    } else {
-        moda_cli_print_wrapped(out, help, HELP_COLUMN, LINE_WIDTH);
-    }
+    moda_cli_print_wrapped(out, help, HELP_COLUMN, LINE_WIDTH);
 }
 
 static void print_initial(char *text, size_t size, const moda_cli_variable *variable) {
@@ -357,13 +359,20 @@ static void print_initial(char *text, size_t size, const moda_cli_variable *vari
 }
 
 void moda_cli_option_help(const moda_cli_option_row *row, char *text, size_t size) {
-    if (row->variable == NULL) {
-        snprintf(text, size, "%s", row->help);
-        return;
+    int length = snprintf(text, size, "%s", row->help);
+    if (row->variable != NULL) {
+        char initial[64];
+        print_initial(initial, sizeof initial, row->variable);
+        length += snprintf(text + length, size - (size_t)length, "; default %s, or %s", initial,
+                           row->variable->name);
     }
-    char initial[64];
-    print_initial(initial, sizeof initial, row->variable);
-    snprintf(text, size, "%s; default %s, or %s", row->help, initial, row->variable->name);
+    if (has_long_words(row)) {
+        length += snprintf(text + length, size - (size_t)length, "; WORD is ");
+        for (const char *word = row->argument; *word != '\0' && length + 3 < (int)size; word++) {
+            const char letter[2] = {*word, '\0'};
+            length += snprintf(text + length, size - (size_t)length, "%s", *word == '|' ? ", " : letter);
+        }
+    }
 }
 
 void moda_cli_print_help(FILE *out, moda_cli_command_id command) {
@@ -381,10 +390,10 @@ void moda_cli_print_help(FILE *out, moda_cli_command_id command) {
         }
         char help[1024];
         moda_cli_option_help(&option, help, sizeof help);
-        print_option(out, option.letter, option.name, option.argument, help);
+        print_option(out, &option, help);
     }
     fputc('\n', out);
-    print_option(out, 'h', "help", NULL, "show this text");
+    print_option(out, &(moda_cli_option_row){.name = "help", .letter = 'h'}, "show this text");
     fprintf(out, "\nMore in mod-alloc(1).\n");
 }
 

@@ -154,8 +154,10 @@ void moda_cli_say(const moda_cli_args *args, const char *format, ...)
 
 void moda_cli_print_help(FILE *out, moda_cli_command_id command);
 void moda_cli_print_commands(FILE *out);
-/* An option's help, with the default and the variable where it stands for one. */
+/* An option's help, with the default and the variable where it stands for one, and with the words to choose
+ * from where they are too many for the place beside its name; there its argument is "WORD". */
 void moda_cli_option_help(const moda_cli_option_row *row, char *text, size_t size);
+const char *moda_cli_option_argument(const moda_cli_option_row *row);
 /* Words wrapped at `width` columns, each line but the first indented. */
 void moda_cli_print_wrapped(FILE *out, const char *text, int indent, int width);
 

@@ -582,9 +582,14 @@ static int check_limits(const moda_cli_args *args, const moda_compare_result *re
             if (row->variant == 0 || result->variant[row->variant].has_failed) {
                 continue;
             }
-            if (!moda_compare_keeps_limit(result, &result->limit[l], row, &ratio)) {
-                moda_cli_say(args, "%s: %s is %.4f, the limit is %s", result->variant[row->variant].name,
-                             "the ratio", ratio, result->limit[l].text);
+            const char *const name = result->variant[row->variant].name, *const limit = result->limit[l].text;
+            const bool is_kept = moda_compare_keeps_limit(result, &result->limit[l], row, &ratio);
+            if (isnan(ratio)) { /* a gate that nobody looked through is not open */
+                moda_cli_say(args, "%s: the limit %s cannot be checked: not measured", name, limit);
+            } else if (!is_kept) {
+                moda_cli_say(args, "%s: the ratio is %.4f, the limit is %s", name, ratio, limit);
+            }
+            if (!is_kept) {
                 status = MODA_CLI_TROUBLE;
             }
         }

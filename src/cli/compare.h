@@ -85,7 +85,7 @@ const moda_compare_row *moda_compare_noise(const moda_compare_result *result);
 /* The first variant with counters: what counts are compared with; NULL where none has. */
 const moda_compare_variant *moda_compare_counted_base(const moda_compare_result *result);
 double moda_compare_ratio(double value, double base); /* 0/0 = 1 */
-/* Whether the variant keeps the limit; *ratio is what was compared. True where there is nothing to compare. */
+/* Whether the variant keeps the limit; *ratio is what was compared: NaN, and false, where that is not known. */
 bool moda_compare_keeps_limit(const moda_compare_result *result, const moda_compare_limit *limit,
                               const moda_compare_row *row, double *ratio);
 /* "faster", "more", "no difference shown" ...: as fits the metric. */

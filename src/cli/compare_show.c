@@ -59,7 +59,7 @@ bool moda_compare_keeps_limit(const moda_compare_result *result, const moda_comp
                                     (double)result->variant[0].counts.value[limit->metric]);
     }
     if (isnan(*ratio)) {
-        return true;
+        return false;
     }
     const bool is_equal = *ratio >= limit->bound && *ratio <= limit->bound;
     if (strchr(limit->comparison, '=') && is_equal) {
