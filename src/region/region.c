@@ -80,6 +80,7 @@ static const char *base_name(const char *path) {
 bool moda_region_expand_path(const char *pattern, const char *program, uint32_t pid, uint32_t fork_count,
                              uint64_t start_seconds, char *path, size_t size) {
     text t = {.start = path, .size = size, .fits = true};
+    path[0] = '\0';
     for (; *pattern != '\0'; pattern++) {
         if (*pattern != '%' || pattern[1] == '\0') {
             put_char(&t, *pattern);

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the system is asked for, it gives; errno stays as it was.
+ */
+#include "os/os.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+Test(os_linux, reserved_space_can_be_used_once_committed) {
+    const size_t page = moda_os_page_size();
+    char *space = moda_os_reserve(100 * page);
+    cr_assert_not_null(space);
+    cr_assert(moda_os_commit(space, 10 * page));
+    cr_assert_eq(space[10 * page - 1], 0);
+    space[10 * page - 1] = 1;
+    cr_assert(moda_os_commit(space, 20 * page));
+    cr_assert_eq(space[10 * page - 1], 1);
+    cr_assert_eq(moda_os_resident_of(space, 20 * page), page);
+    moda_os_unmap(space, 100 * page);
+}
+
+Test(os_linux, reserved_space_is_no_memory_yet, .signal = SIGSEGV) {
+    volatile char *space = moda_os_reserve(4096);
+    space[0] = 1;
+}
+
+Test(os_linux, what_cannot_be_had_is_null_and_errno_is_kept) {
+    errno = 1234;
+    cr_assert_null(moda_os_reserve((size_t)1 << 62));
+    cr_assert_null(moda_os_map((size_t)1 << 62));
+    cr_assert_eq(moda_os_open("/there/is/no/such/file"), -ENOENT);
+    cr_assert_eq(moda_os_create("/there/is/no/such/directory"), -ENOENT);
+    cr_assert_eq(errno, 1234);
+}
+
+Test(os_linux, a_moved_page_keeps_its_bytes) {
+    const size_t page = moda_os_page_size();
+    char *from = moda_os_map(page);
+    char *to = moda_os_map(page);
+    from[7] = 7;
+    cr_assert(moda_os_move(from, page, to));
+    cr_assert_eq(to[7], 7);
+}
+
+Test(os_linux, a_page_is_wiped_in_a_child_only) {
+    char *mark = moda_os_map(4096);
+    cr_assert(moda_os_wipe_on_fork(mark, 4096));
+    mark[0] = 1;
+    const pid_t child = fork();
+    if (child == 0) {
+        _exit(mark[0]);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    cr_assert_eq(status, 0);
+    cr_assert_eq(mark[0], 1);
+}
+
+Test(os_linux, files_are_made_anew_only_with_high_numbers_and_0600) {
+    char path[] = "/tmp/moda-os-XXXXXX";
+    cr_assert_not_null(mkdtemp(path));
+    char file[64];
+    char link[64];
+    snprintf(file, sizeof file, "%s/file", path);
+    snprintf(link, sizeof link, "%s/link", path);
+    const int fd = moda_os_create(file);
+    cr_assert_geq(fd, 100);
+    cr_assert_eq(moda_os_create(file), -EEXIST);
+    struct stat status;
+    fstat(fd, &status);
+    cr_assert_eq(status.st_mode & 0777, 0600);
+    cr_assert_neq(fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
+    cr_assert_eq(moda_os_allocate(fd, 0, 65536), 0);
+    fstat(fd, &status);
+    cr_assert_eq(status.st_size, 65536);
+    cr_assert_geq(status.st_blocks * 512, 65536);
+    cr_assert(moda_os_write_at(fd, "hello", 5, 65534));
+    char text[8] = "";
+    const int other = moda_os_open(file);
+    lseek(other, 65534, SEEK_SET);
+    cr_assert_eq(moda_os_read(other, text, sizeof text), 5);
+    cr_assert_str_eq(text, "hello");
+    moda_os_file_id a;
+    moda_os_file_id b;
+    cr_assert(moda_os_identify(fd, &a) && moda_os_identify(other, &b));
+    cr_assert(a.device == b.device && a.inode == b.inode);
+    cr_assert_not(moda_os_identify(9999, &a));
+
+    cr_assert_eq(symlink(file, link), 0);
+    cr_assert_eq(moda_os_open_for_writing(link), -ELOOP);
+    moda_os_unlink_file(link);
+    cr_assert_eq(access(link, F_OK), 0, "links are left alone");
+    moda_os_unlink_file(path);
+    cr_assert_eq(access(path, F_OK), 0, "directories too");
+    moda_os_unlink_file(file);
+    cr_assert_neq(access(file, F_OK), 0);
+    unlink(link);
+    rmdir(path);
+}
+
+static void *note_tid(void *tid) {
+    *(uint32_t *)tid = moda_os_tid();
+    return NULL;
+}
+
+Test(os_linux, a_thread_that_ended_is_gone) {
+    cr_assert_eq(moda_os_tid(), (uint32_t)getpid());
+    cr_assert_eq(moda_os_pid(), (uint32_t)getpid());
+    cr_assert_eq(moda_os_parent_pid(), (uint32_t)getppid());
+    cr_assert_not(moda_os_thread_is_gone(moda_os_tid()));
+    uint32_t tid;
+    pthread_t thread;
+    pthread_create(&thread, NULL, note_tid, &tid);
+    pthread_join(thread, NULL);
+    cr_assert_neq(tid, moda_os_tid());
+    /* join returns when the kernel has cleared the thread's id word, just before the id goes. */
+    for (int i = 0; i < 1000 && !moda_os_thread_is_gone(tid); i++) {
+        usleep(1000);
+    }
+    cr_assert(moda_os_thread_is_gone(tid));
+}
+
+Test(os_linux, texts_are_cut_to_size) {
+    char name[16];
+    prctl(PR_SET_NAME, "a name of more than fifteen", 0, 0, 0);
+    moda_os_thread_name(name);
+    cr_assert_str_eq(name, "a name of more ");
+    char path[512];
+    const size_t length = moda_os_executable(path, sizeof path);
+    cr_assert_eq(length, strlen(path));
+    cr_assert_not_null(strstr(path, "unit_os_linux"));
+    char cut[5];
+    cr_assert_eq(moda_os_executable(cut, sizeof cut), 4);
+    cr_assert_eq(strncmp(cut, path, 4), 0);
+    cr_assert_eq(cut[4], '\0');
+    char line[4096];
+    cr_assert_eq(moda_os_command_line(line, sizeof line), strlen(line));
+    FILE *file = fopen("/proc/self/cmdline", "r");
+    char words[4096];
+    const size_t words_length = fread(words, 1, sizeof words, file);
+    cr_assert_gt(words_length, 1);
+    fclose(file);
+    for (size_t i = 0; i + 1 < words_length; i++) { /* NUL between the words and behind the last */
+        cr_assert_eq(line[i], words[i] == '\0' ? ' ' : words[i]);
+    }
+    char directory[4096];
+    char *expected = getcwd(NULL, 0);
+    moda_os_working_directory(directory, sizeof directory);
+    cr_assert_str_eq(directory, expected);
+    free(expected);
+}
+
+Test(os_linux, resident_memory_grows_where_it_is_touched) {
+    enum { SIZE = 32 << 20 };
+    const uint64_t before = moda_os_resident_bytes();
+    cr_assert_gt(before, 100000);
+    char *memory = moda_os_map(SIZE);
+    memset(memory, 1, SIZE);
+    cr_assert_geq(moda_os_resident_bytes(), before + SIZE * 9 / 10);
+    moda_os_unmap(memory, SIZE);
+    cr_assert_leq(moda_os_resident_bytes(), before + SIZE / 2);
+    cr_assert_geq(moda_os_resident_peak_bytes(), before + SIZE * 9 / 10);
+}
+
+Test(os_linux, clocks_run) {
+    const uint64_t monotonic = moda_os_monotonic_ns();
+    const uint64_t ticks = moda_ticks();
+    cr_assert_gt(moda_os_realtime_ns(), UINT64_C(1700000000) * 1000000000u);
+    usleep(2000);
+    cr_assert_geq(moda_os_monotonic_ns(), monotonic + 2000000);
+    cr_assert_gt(moda_ticks(), ticks);
+}
