@@ -50,9 +50,11 @@ extern "C" {
  * same in every mode (counters only, sampled, every allocation).
  *
  * Exactness: all counters are exact, but for the peaks of a process with several threads. A thread
- * makes its balance known each 64 KiB; so the peak is low by at most (threads - 1) x 64 KiB. With one
- * thread it is exact.
+ * makes its balance known as it allocates; so the peak is low by at most (threads - 1) x
+ * MOD_ALLOC_PEAK_SLACK, and never too high. With one thread it is exact.
  */
+#define MOD_ALLOC_PEAK_SLACK 524288 /* bytes */
+
 typedef struct mod_alloc_stats {
     uint64_t alloc_count;     /* allocations */
     uint64_t free_count;      /* frees */

@@ -55,7 +55,16 @@ MODA_INLINE bool moda_own_subtract_is_negative(int64_t *word, uint64_t n) {
     __asm__("subq %2, %0" : "+m"(*word), "=@ccs"(negative) : "er"(n));
     return negative;
 }
+/* a < b, of two words of the owner's: a load and a compare with memory, where two relaxed loads take one more. */
+MODA_INLINE bool moda_own_is_less(const int64_t *a, const int64_t *b) {
+    bool less;
+    __asm__("cmpq %2, %1" : "=@ccl"(less) : "r"(*a), "m"(*b));
+    return less;
+}
 #else
+MODA_INLINE bool moda_own_is_less(const int64_t *a, const int64_t *b) {
+    return moda_load_relaxed(a) < moda_load_relaxed(b);
+}
 MODA_INLINE void moda_own_add(uint64_t *word, uint64_t n) {
     moda_store_relaxed(word, moda_load_relaxed(word) + n);
 }

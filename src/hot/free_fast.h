@@ -24,6 +24,6 @@ MODA_INLINE void moda_free_fast(void *p) {
     }
     moda_shard_count_free(moda_heap_shard(heap), moda_page_block_size_fast(page));
     if (moda_unlikely(moda_page_push(page, p)) && moda_unlikely(!moda_page_is_retired(page))) {
-        moda_free_emptied(page);
+        moda_free_emptied(p); /* the page's address is not kept for it: an instruction less */
     }
 }

@@ -20,14 +20,14 @@
 #include "mod_alloc.h"
 #include "region/layout.h"
 
-/* A thread makes its balance known at the latest after it has allocated this many bytes. The public
- * header promises the peak to (threads - 1) x 64 KiB; half of that is lost here, half in
- * MODA_VERIFY_BYTES. */
-#define MODA_PUBLISH_BYTES (32 * 1024)
+/* A thread makes its balance known at the latest after it has allocated this many bytes; and MODA_VERIFY_BYTES
+ * may be lost besides, for each thread but one. Together, for n threads, n x 192 + (n - 1) x 128 KiB: never
+ * more than the (n - 1) x 512 KiB that the public header promises. */
+#define MODA_PUBLISH_BYTES (192 * 1024)
 
 /* What a new sum of balances must exceed the peak by, for each thread but one, before all shards are read to
  * confirm it. */
-#define MODA_VERIFY_BYTES (16 * 1024)
+#define MODA_VERIFY_BYTES (128 * 1024)
 
 /* The calling thread's shard; NULL before its first allocation and after its last destructor. */
 extern MODA_TLS moda_shard *moda_shard_of_thread MODA_HIDDEN;
@@ -62,7 +62,7 @@ MODA_INLINE int64_t moda_shard_mark(const moda_shard *shard) {
 }
 
 MODA_INLINE bool moda_shard_is_above_mark(const moda_shard *shard) {
-    return moda_load_relaxed(&shard->countdown) < moda_load_relaxed(&shard->freed_mark);
+    return moda_own_is_less(&shard->countdown, &shard->freed_mark);
 }
 
 /* The highest balance since the mark was last moved, with the blocks live then. */
