@@ -10,7 +10,7 @@
  *
  * Laws
  *   1. nothing is read outside [low, high) of the object.
- *   2. each loop is bounded: 4,096 opcodes, 8 remembered states, 10 bytes a LEB128.
+ *   2. each loop is bounded: 65,536 opcodes, 8 remembered states, 10 bytes a LEB128.
  *   3. what is not understood is DAMAGED: a wrong row is worse than none.
  */
 #include "unwind/cfi.h"
@@ -18,7 +18,7 @@
 #include <string.h>
 
 enum {
-    OPCODES_MAX = 4096,
+    OPCODES_MAX = 65536, /* one function of cc1 needs 9,000 */
     REMEMBERED_MAX = 8,
 
     ENC_OMIT = 0xff,

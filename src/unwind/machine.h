@@ -46,6 +46,25 @@ MODA_INLINE long moda_raw_syscall(long number, long a, long b, long c, long d) {
     return result;
 }
 
+/* The tracked registers and sp as they are at one instruction, whose address stands in for the return
+ * address's: in the order of moda_tracked_index. */
+static const bool moda_can_capture = true;
+MODA_INLINE void moda_capture_registers(uintptr_t *tracked, uintptr_t *sp) {
+    __asm__ volatile("movq %%rbp, 0(%1)\n\t"
+                     "movq %%rbx, 16(%1)\n\t"
+                     "movq %%r12, 24(%1)\n\t"
+                     "movq %%r13, 32(%1)\n\t"
+                     "movq %%r14, 40(%1)\n\t"
+                     "movq %%r15, 48(%1)\n\t"
+                     "movq %%rsp, %0\n\t"
+                     "leaq 0f(%%rip), %%rax\n\t"
+                     "0:\n\t"
+                     "movq %%rax, 8(%1)"
+                     : "=&r"(*sp)
+                     : "r"(tracked)
+                     : "rax", "memory");
+}
+
 #elif defined(__aarch64__)
 
 #define MODA_TRACKED_REGISTERS 2 /* x29, x30 */
@@ -65,6 +84,11 @@ MODA_INLINE uintptr_t moda_strip_authentication(uintptr_t pc) {
     register uintptr_t x30 __asm__("x30") = pc;
     __asm__("hint #7" : "+r"(x30));
     return x30;
+}
+
+static const bool moda_can_capture = false; /* no function there has its CFA in another register */
+MODA_INLINE void moda_capture_registers(uintptr_t *tracked, uintptr_t *sp) {
+    tracked[MODA_REG_RA] = *sp = 0;
 }
 
 MODA_INLINE long moda_raw_syscall(long number, long a, long b, long c, long d) {

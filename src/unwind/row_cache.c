@@ -13,9 +13,11 @@
  * instead of wrapping around.
  */
 #include "unwind/row_cache.h"
+#include "unwind/stack.h"
 #include "unwind/unwind.h"
 
 #include <string.h>
+#include <sys/auxv.h>
 
 moda_row_cache moda_rows;
 
@@ -75,65 +77,65 @@ bool moda_unwind_knows_link_map(const void *block) {
 
 /* ---- computing a row ---- */
 
-/* Narrows an object's range to the segment that holds its unwind tables, since there may be holes between
- * segments. Only where the object begins with an ELF header of its own, as all do that ld.so maps. */
-static void narrow_to_segment(const struct found_object *found, moda_cfi_object *object) {
-    struct {
-        uint8_t ident[16];
-        uint16_t type, machine;
-        uint32_t version;
-        uint64_t entry, program_headers, section_headers;
-        uint32_t flags;
-        uint16_t header_size, program_header_size, program_header_count, padding[3];
-    } elf;
-    struct {
-        uint32_t type, flags;
-        uint64_t offset, address, physical, file_size, memory_size, align;
-    } segment;
-    _Static_assert(sizeof elf == 64 && sizeof segment == 56, "ELF64 layouts");
-    const uintptr_t start = (uintptr_t)found->map_start;
-    const size_t size = (size_t)((uintptr_t)found->map_end - start);
-    if (size < MODA_PAGE_BYTES)
-        return;
-    memcpy(&elf, (const void *)start, sizeof elf);
-    if (memcmp(elf.ident, "\177ELF\2\1", 6) != 0 || elf.program_header_size != sizeof segment ||
-        elf.program_headers > MODA_PAGE_BYTES - sizeof segment)
-        return;
-    uintptr_t bias = 0;
-    bool has_bias = false;
-    for (uint32_t i = 0; i < elf.program_header_count; i++) {
-        const uint64_t offset = elf.program_headers + i * sizeof segment;
-        if (offset > MODA_PAGE_BYTES - sizeof segment)
-            return;
-        memcpy(&segment, (const void *)(start + offset), sizeof segment);
-        if (segment.type != 1) /* PT_LOAD */
-            continue;
-        if (!has_bias) {
-            bias = start - (segment.address & ~(uint64_t)(MODA_PAGE_BYTES - 1));
-            has_bias = true;
+typedef struct elf_header {
+    uint8_t ident[16];
+    uint16_t type, machine;
+    uint32_t version;
+    uint64_t entry, program_headers, section_headers;
+    uint32_t flags;
+    uint16_t size, program_header_size, program_header_count, padding[3];
+} elf_header;
+
+typedef struct program_header {
+    uint32_t type, flags;
+    uint64_t offset, address, physical, file_size, memory_size, align;
+} program_header;
+
+_Static_assert(sizeof(elf_header) == 64 && sizeof(program_header) == 56, "layouts of ELF64");
+
+/* An object's program headers: those in its first page, where an ELF header is there, or for the main
+ * program those that the kernel told of. 0 = not found. */
+static uint32_t find_program_headers(const struct found_object *found, const program_header **headers) {
+    const uintptr_t load_bias = *(const uintptr_t *)found->link_map;
+    const uintptr_t main_headers = getauxval(AT_PHDR);
+    uintptr_t start = (uintptr_t)found->map_start;
+    elf_header elf;
+    /* glibc gives the executable segment alone where there are holes between an object's segments. */
+    if ((uintptr_t)found->eh_frame_hdr < start || found->eh_frame_hdr >= found->map_end) {
+        if (load_bias == 0) {
+            *headers = (const program_header *)main_headers;
+            return main_headers == 0 ? 0 : (uint32_t)getauxval(AT_PHNUM);
         }
-        const uintptr_t low = bias + segment.address;
-        if (object->header - low < segment.file_size) {
-            object->low = low;
-            object->high = low + segment.file_size;
-            return;
-        }
+        start = load_bias;
+        if (!moda_stack_page_is_readable(start))
+            return 0;
     }
+    memcpy(&elf, (const void *)start, sizeof elf);
+    if (memcmp(elf.ident, "\177ELF\2\1", 6) != 0 || elf.program_header_size != sizeof(program_header) ||
+        elf.program_headers + elf.program_header_count * sizeof(program_header) > MODA_PAGE_BYTES)
+        return 0;
+    *headers = (const program_header *)(start + elf.program_headers);
+    return elf.program_header_count;
 }
 
-/* The object that holds an address, if any; its unwind tables may be missing (header 0). */
+/* The object that holds an address, if any. Its range is the segment that holds its unwind tables, since
+ * there may be holes between segments; without tables header is 0. */
 static bool find_object(uintptr_t pc, moda_cfi_object *object) {
     struct found_object found;
-    if (_dl_find_object == NULL || _dl_find_object((void *)pc, &found) != 0)
+    *object = (moda_cfi_object){0};
+    if (_dl_find_object == NULL || _dl_find_object((void *)pc, &found) != 0 || found.link_map == NULL)
         return false;
     note_link_map((uintptr_t)found.link_map);
-    *object = (moda_cfi_object){
-        .header = (uintptr_t)found.eh_frame_hdr,
-        .low = (uintptr_t)found.eh_frame_hdr,
-        .high = (uintptr_t)found.map_end,
-    };
-    if (object->header != 0)
-        narrow_to_segment(&found, object);
+    if (found.eh_frame_hdr == NULL)
+        return true;
+    const program_header *headers;
+    const uint32_t count = find_program_headers(&found, &headers);
+    const uintptr_t load_bias = *(const uintptr_t *)found.link_map, tables = (uintptr_t)found.eh_frame_hdr;
+    for (uint32_t i = 0; i < count; i++) {
+        const uintptr_t low = load_bias + headers[i].address;
+        if (headers[i].type == 1 && tables - low < headers[i].file_size) /* PT_LOAD */
+            *object = (moda_cfi_object){.header = tables, .low = low, .high = low + headers[i].file_size};
+    }
     return true;
 }
 

@@ -119,8 +119,9 @@ MODA_NOINLINE MODA_READS_STACKS static outcome step_by(moda_walk_state *s, moda_
         return ENDED;
     case MODA_CFA_NO_TABLE:
         return guess(s, r);
-    case MODA_CFA_OPAQUE:
     case MODA_CFA_REGISTER:
+        return moda_registers_step(s) ? STEPPED : UNKNOWN;
+    case MODA_CFA_OPAQUE:
         return UNKNOWN;
     default:
         return step_special(s, r, row) ? STEPPED : BROKEN;

@@ -7,6 +7,7 @@
  * mapped objects, and its own memory (from moda_unwind_set_memory's function). errno stays as it is.
  *
  * The room's files: select.c frame_pointer.c tables.c cfi.c row.c row_cache.c stack.c
+ * registers.c
  */
 #ifndef MODA_UNWIND_UNWIND_H
 #define MODA_UNWIND_UNWIND_H

@@ -72,6 +72,10 @@ moda_walk moda_frame_pointer_walk_first(const moda_walk_job *job); /* fp, then t
 /* Goes on by tables from s->at, whose frame is to be frames[count], without the thread's last walk. */
 moda_walk moda_tables_walk_from(moda_walk_state *s, uint32_t count);
 
+/* A step from s->at over a frame whose CFA hangs on a register that the walk does not carry along. Uncached,
+ * some microseconds. */
+bool moda_registers_step(moda_walk_state *s);
+
 MODA_INLINE uintptr_t moda_stack_load(uintptr_t address) {
     return *(const moda_stack_word *)address;
 }
