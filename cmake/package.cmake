@@ -23,5 +23,6 @@ write_basic_package_version_file(${PROJECT_BINARY_DIR}/mod_alloc-config-version.
 install(FILES ${PROJECT_BINARY_DIR}/mod_alloc-config.cmake ${PROJECT_BINARY_DIR}/mod_alloc-config-version.cmake
         DESTINATION ${package_dir})
 
+file(RELATIVE_PATH prefix_from_pc /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(${PROJECT_SOURCE_DIR}/cmake/mod_alloc.pc.in ${PROJECT_BINARY_DIR}/mod_alloc.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/mod_alloc.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
