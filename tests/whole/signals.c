@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * signals.c - malloc, realloc and free in signal handlers: raised between two calls of malloc, and by a timer
+ * that interrupts malloc itself thousands of times. No block is given out twice, no content is lost, and the
+ * counters are exact.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <sys/time.h>
+
+#include "whole.h"
+
+#define HANDLER_BLOCKS 16
+
+/* What the handler did; only the handler writes, main reads with signals blocked. */
+static volatile int64_t handled, handler_allocs, handler_frees, handler_reallocs;
+static unsigned char *handler_block[HANDLER_BLOCKS];
+static size_t handler_size[HANDLER_BLOCKS];
+static uint64_t handler_state = 99;
+
+static void handler(int signal_number) {
+    (void)signal_number;
+    const int kept_errno = errno;
+    for (int i = 0; i < 3; i++) {
+        const size_t slot = whole_random(&handler_state) % HANDLER_BLOCKS;
+        unsigned char *p = handler_block[slot];
+        if (p == NULL) {
+            const size_t size = 1 + whole_random(&handler_state) % (i == 2 ? 3000 : 200);
+            p = malloc(size);
+            NEED(p != NULL, "no block in a handler");
+            handler_allocs++;
+            memset(p, (int)(slot + 100), size);
+            handler_size[slot] = size;
+            handler_block[slot] = p;
+        } else if (whole_random(&handler_state) % 4 == 0) {
+            const size_t size = handler_size[slot] + 100;
+            p = realloc(p, size);
+            NEED(p != NULL, "no block in a handler");
+            handler_reallocs++;
+            memset(p, (int)(slot + 100), size);
+            handler_size[slot] = size;
+            handler_block[slot] = p;
+        } else {
+            for (size_t k = 0; k < handler_size[slot]; k++) {
+                NEED(p[k] == slot + 100, "a handler's block of %zu bytes has %d at %zu, expected %zu",
+                     handler_size[slot], p[k], k, slot + 100);
+            }
+            handler_block[slot] = NULL;
+            free(p);
+            handler_frees++;
+        }
+    }
+    mod_alloc_stats stats;
+    mod_alloc_snapshot(&stats);
+    mod_alloc_thread_snapshot(&stats);
+    handled++;
+    errno = kept_errno;
+}
+
+static void block_signals(int how) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGALRM);
+    sigaddset(&set, SIGUSR1);
+    pthread_sigmask(how, &set, NULL);
+}
+
+/* Main's own work: blocks with contents; returns what it did. */
+static void work(int turns, bool raises, whole_change *done) {
+    enum { blocks = 200 };
+    static unsigned char *block[blocks];
+    static size_t size[blocks];
+    uint64_t state = 5;
+    for (int i = 0; i < turns; i++) {
+        const size_t slot = whole_random(&state) % blocks;
+        if (block[slot] == NULL) {
+            size[slot] = 1 + whole_random(&state) % (i % 20 == 0 ? 5000 : 250);
+            block[slot] = i % 3 == 0 ? calloc(1, size[slot]) : malloc(size[slot]);
+            NEED(block[slot] != NULL, "no block");
+            memset(block[slot], (int)slot, size[slot]);
+            done->alloc_count++;
+            done->live_count++;
+        } else {
+            for (size_t k = 0; k < size[slot]; k++) {
+                NEED(block[slot][k] == slot, "main's block of %zu bytes has %d at %zu, expected %zu",
+                     size[slot], block[slot][k], k, slot);
+            }
+            free(block[slot]);
+            block[slot] = NULL;
+            done->free_count++;
+            done->live_count--;
+        }
+        if (raises && i % 5 == 0) {
+            raise(SIGUSR1);
+        }
+    }
+    for (size_t i = 0; i < blocks; i++) {
+        if (block[i] != NULL) {
+            free(block[i]);
+            block[i] = NULL;
+            done->free_count++;
+            done->live_count--;
+        }
+    }
+}
+
+static void check_counts(const char *what, const mod_alloc_stats *before, const whole_change *done) {
+    const mod_alloc_stats after = whole_now();
+    const whole_change found = whole_changed(before, &after);
+    CHECK_EQ(found.alloc_count, done->alloc_count + handler_allocs + handler_reallocs, what);
+    CHECK_EQ(found.free_count, done->free_count + handler_frees, what);
+    CHECK_EQ(found.live_count, done->live_count + handler_allocs - handler_frees, what);
+    int64_t bytes = 0;
+    for (size_t i = 0; i < HANDLER_BLOCKS; i++) {
+        bytes += (int64_t)malloc_usable_size(handler_block[i]);
+    }
+    CHECK_EQ(found.current_bytes, bytes, what);
+}
+
+static void free_the_handlers_blocks(void) {
+    for (size_t i = 0; i < HANDLER_BLOCKS; i++) {
+        free(handler_block[i]);
+        handler_block[i] = NULL;
+    }
+    handled = handler_allocs = handler_frees = handler_reallocs = 0;
+}
+
+int main(int count, char **argument) {
+    whole_begin();
+    const bool storm = count > 1 && strcmp(argument[1], "storm") == 0;
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    sigaction(SIGUSR1, &action, NULL);
+    sigaction(SIGALRM, &action, NULL);
+    mod_alloc_stats before = whole_now();
+    whole_change done = {0};
+    if (!storm) {
+        work(20000, true, &done);
+        CHECK(handled >= 4000, "only %" PRId64 " signals", handled);
+        check_counts("signals raised between calls", &before, &done);
+        free_the_handlers_blocks();
+    } else {
+        const struct itimerval every = {.it_interval = {.tv_usec = 100}, .it_value = {.tv_usec = 100}};
+        setitimer(ITIMER_REAL, &every, NULL);
+        for (int i = 0; i < 100 && handled < 3000; i++) {
+            work(100000, false, &done);
+        }
+        const struct itimerval never = {0};
+        setitimer(ITIMER_REAL, &never, NULL);
+        block_signals(SIG_BLOCK);
+        CHECK(handled > 200, "only %" PRId64 " signals", handled);
+        check_counts("a storm of signals", &before, &done);
+        free_the_handlers_blocks();
+    }
+    return whole_end();
+}

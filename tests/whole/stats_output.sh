@@ -1,0 +1,97 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# stats_output.sh PROGRAM LIBRARY|- - MOD_ALLOC_STATS: a table on stderr, JSON in a file, nothing unless
+# asked for; the program's own output and status stay what they are. LIBRARY is preloaded if it is not "-".
+set -u
+program=$1
+library=$2
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+failed=0
+counters='alloc_count free_count total_bytes current_bytes peak_bytes live_count peak_live_count requested_bytes'
+
+fail() {
+    echo "stats_output.sh: $*" >&2
+    failed=1
+}
+
+# run NAME WAY [VARIABLE=VALUE...]: output in NAME.out, NAME.err; status 42 expected
+run() {
+    name=$1
+    way=$2
+    shift 2
+    if [ "$library" != - ]; then
+        set -- "$@" LD_PRELOAD="$library"
+    fi
+    env "$@" "$program" "$way" > "$folder/$name.out" 2> "$folder/$name.err"
+    status=$?
+    [ "$way" = exec ] && [ $status -eq 0 ] && status=42
+    [ $status -eq 42 ] || fail "$name: status $status, expected 42: $(cat "$folder/$name.err")"
+    [ "$(cat "$folder/$name.out")" = "the program's own output" ] ||
+        fail "$name: its output became '$(cat "$folder/$name.out")'"
+}
+
+silent() {
+    [ -s "$folder/$1.err" ] && fail "$1: nothing was asked for, but stderr has: $(cat "$folder/$1.err")"
+}
+
+# value FILE KEY: the number of a key in our JSON
+value() {
+    tr -d ' \n' < "$1" | sed -n "s/.*\"$2\":\([0-9]*\).*/\1/p"
+}
+
+check_json() {
+    file=$1
+    for counter in $counters; do
+        [ -n "$(value "$file" $counter)" ] || fail "$file has no number for $counter: $(cat "$file")"
+    done
+    if command -v python3 > /dev/null 2>&1; then
+        python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "$file" || fail "$file is not JSON"
+    fi
+    [ "$(value "$file" alloc_count)" -ge 5 ] || fail "alloc_count is $(value "$file" alloc_count), at least 5 expected"
+    [ "$(value "$file" peak_bytes)" -ge 1006000 ] || fail "peak_bytes is $(value "$file" peak_bytes)"
+    [ "$(value "$file" live_count)" -ge 1 ] || fail "live_count is $(value "$file" live_count)"
+    [ "$(value "$file" requested_bytes)" -ge 1006010 ] || fail "requested_bytes is $(value "$file" requested_bytes)"
+    [ "$(value "$file" current_bytes)" -lt 200000 ] || fail "current_bytes is $(value "$file" current_bytes)"
+}
+
+run nothing return
+silent nothing
+
+run table return MOD_ALLOC_STATS=stderr
+[ -s "$folder/table.err" ] || fail "MOD_ALLOC_STATS=stderr writes nothing"
+lines=$(wc -l < "$folder/table.err")
+[ "$lines" -ge 5 ] && [ "$lines" -le 30 ] || fail "the table has $lines lines: $(cat "$folder/table.err")"
+for word in alloc free total current peak live requested; do
+    grep -qi "$word" "$folder/table.err" || fail "the table does not tell '$word': $(cat "$folder/table.err")"
+done
+
+for way in return exit; do
+    run "file-$way" $way "MOD_ALLOC_STATS=$folder/$way.json"
+    silent "file-$way"
+    if [ -s "$folder/$way.json" ]; then
+        check_json "$folder/$way.json"
+    else
+        fail "$way: MOD_ALLOC_STATS=FILE writes no file"
+    fi
+done
+
+# %p is the process id; a forked child has a file of its own
+run pid fork "MOD_ALLOC_STATS=$folder/of-%p.json"
+silent pid
+count=$(ls "$folder" | grep -c '^of-[0-9]*\.json$')
+[ "$count" -eq 2 ] || fail "a process and its child write $count files with %p, expected 2: $(ls "$folder")"
+
+# ways that run no exit handlers: never a damaged file, never another status
+for way in _exit quick_exit exec; do
+    run "file-$way" $way "MOD_ALLOC_STATS=$folder/$way.json"
+    [ -s "$folder/$way.json" ] && [ "$way" != exec ] && check_json "$folder/$way.json"
+done
+
+# a file that cannot be written: one line that names it, and the program runs
+run unwritable return MOD_ALLOC_STATS=/nonexistent/folder/file.json
+[ "$(wc -l < "$folder/unwritable.err")" -eq 1 ] && grep -q /nonexistent/folder "$folder/unwritable.err" ||
+    fail "a file that cannot be written: expected one line that names it, stderr has '$(cat "$folder/unwritable.err")'"
+
+exit $failed
