@@ -262,9 +262,17 @@ void moda_site_flush(moda_shard *shard) {
     }
 }
 
+/* Readers find deltas by the region's shards: one that found no room there counts at the sites. */
+static bool is_in_region(const moda_shard *shard) {
+    return (uintptr_t)shard - (uintptr_t)moda_region() < moda_region()->memory_max;
+}
+
 /* The shard's cache: made at its first sample, made anew where every allocation is now to be counted; NULL if
  * there is no room. */
 static moda_delta_cache *provide_cache(moda_shard *shard) {
+    if (!is_in_region(shard)) {
+        return NULL;
+    }
     moda_delta_cache *cache = moda_region_at(shard->deltas);
     const uint32_t entries = shard->sample_bytes == 1 ? ENTRIES_EVERY : ENTRIES_SAMPLING;
     if (cache != NULL && cache->entries >= entries) {

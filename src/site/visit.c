@@ -194,10 +194,11 @@ void mod_alloc_sampling(mod_alloc_sampling_stats *stats) {
     stats->sites = moda_load_relaxed(&header->site_count);
     stats->region_bytes_used = moda_load_relaxed(&header->used);
     stats->region_bytes_max = header->memory_max;
-    const moda_shard_block *block = moda_region_at(moda_load_acquire(&header->shard_blocks));
-    for (; block != NULL; block = moda_region_at(moda_load_acquire(&block->next))) {
-        for (uint32_t i = 0; i < block->count; i++) {
-            add_shard(&block->shard[i], stats);
+    const uint32_t count = moda_load_relaxed(&header->slot_count);
+    for (uint32_t i = 0; i < count; i++) {
+        const moda_shard *shard = moda_registry_slot(i);
+        if (shard != NULL) {
+            add_shard(shard, stats);
         }
     }
 }
