@@ -64,7 +64,8 @@ static void begin_locked(void) {
         .unwinder = (uint32_t)moda_options.unwind,
         .mimalloc_version = moda_heap_version(),
     };
-    if (!moda_region_create(&region) || !moda_registry_initialize()) {
+    if (!moda_region_create(&region) || !moda_registry_initialize() ||
+        !moda_site_table_create(moda_options.buckets)) {
         moda_fatal_no_memory("the counters", sizeof(moda_shard));
     }
     moda_live_initialize(random_of_process(1));

@@ -36,7 +36,10 @@
 #include "mod_alloc.h"
 #include "os/os.h"
 #include "region/region.h"
+#include "region/modules.h"
 #include "sample/track.h"
+#include "site/deltas.h"
+#include "site/site_table.h"
 
 #include "port/heap_inline.h"
 #include "port/heap_functions.inc"
@@ -46,6 +49,7 @@
 #include "hot/caller.h"
 #include "hot/guard.h"
 #include "hot/attach.inc"
+#include "hot/count.inc"
 #include "hot/track.inc"
 #include "hot/slow.inc"
 #include "hot/malloc_fast.h"

@@ -31,6 +31,7 @@ typedef struct moda_live_header {
     uint32_t unusable;     /* block_size less this is what malloc_usable_size says */
 } moda_live_header;
 
+#define MODA_LIVE_SIZE_MAX 0xFFFFFFFFFFFFull /* addresses have 47 bits */
 #define MODA_LIVE_HEADER_SIZE sizeof(moda_live_header)
 
 _Static_assert(sizeof(moda_live_header) == 48, "a multiple of 16: the program's pointer stays aligned");

@@ -70,7 +70,7 @@ MODA_INLINE size_t moda_block_size_for(size_t size) {
     if (moda_likely(rounded <= MODA_MEDIUM_MAX)) {
         return _mi_bin_size(moda_mi_bin(rounded));
     }
-    return _mi_os_good_alloc_size(rounded);
+    return moda_mi_large_block_size(rounded);
 }
 
 /* ---- pages ---- */

@@ -33,6 +33,16 @@ MODA_INLINE uint8_t moda_mi_bin(size_t size) {
     return mi_bin(size);
 }
 
+/* Above the medium sizes a block has a page of its own, and all of it: whole slices of 64 KiB, or, above
+ * 512 KiB, of 512. */
+MODA_INLINE size_t moda_mi_large_block_size(size_t size) {
+    const size_t wanted = _mi_os_good_alloc_size(size);
+    if (wanted > MI_LARGE_OBJ_SIZE_MAX) {
+        return _mi_align_up(wanted, MI_SEGMENT_SLICE_SIZE);
+    }
+    return _mi_align_up(wanted, wanted > MI_MEDIUM_PAGE_SIZE ? MI_MEDIUM_PAGE_SIZE : MI_SEGMENT_SLICE_SIZE);
+}
+
 MODA_INLINE pthread_key_t moda_mi_thread_key(void) {
     return _mi_heap_default_key;
 }

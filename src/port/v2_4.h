@@ -34,6 +34,12 @@ MODA_INLINE uint8_t moda_mi_bin(size_t size) {
     return (uint8_t)_mi_bin(size);
 }
 
+/* Above the medium sizes a block has a page of its own; a huge one, a segment, and all of it. */
+MODA_INLINE size_t moda_mi_large_block_size(size_t size) {
+    const size_t wanted = _mi_os_good_alloc_size(size);
+    return wanted > MI_LARGE_OBJ_SIZE_MAX ? _mi_align_up(wanted, MI_SEGMENT_SLICE_SIZE) : wanted;
+}
+
 MODA_INLINE pthread_key_t moda_mi_thread_key(void) {
     return _mi_heap_default_key;
 }

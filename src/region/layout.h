@@ -169,7 +169,7 @@ typedef struct moda_shard {
 
     /* whoever resets, under the registry's lock; guarded by base_seq */
     uint32_t base_seq;
-    uint32_t padding0;
+    moda_ref scratch; /* owner: what its walker and its site look-ups remember; for nobody else */
     moda_counts base; /* what a reader takes off each count */
 
     /* owner, when it takes the slot: what the slot's earlier threads had counted */
