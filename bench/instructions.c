@@ -90,8 +90,8 @@ typedef struct question {
 } question;
 
 static const question questions[] = {
-    {.name = "loop", .run = run_loop},     {.name = "pair", .run = run_pair},
-    {.name = "batch", .run = run_batch},   {.name = "calloc", .run = run_calloc},
+    {.name = "loop", .run = run_loop},   {.name = "pair", .run = run_pair},
+    {.name = "batch", .run = run_batch}, {.name = "calloc", .run = run_calloc},
     {.name = "grow", .run = run_grow},
 };
 

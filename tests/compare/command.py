@@ -65,6 +65,11 @@ class Compare(unittest.TestCase):
         one_of_two = compare("--limit", "live==1", "--limit", "total<=1", *commands)
         self.assertEqual(one_of_two.returncode, 1)
 
+    def test_a_limit_that_cannot_be_checked_is_trouble(self):
+        done = compare("--allocators", "system", "--limit", "allocations<=1", f"{VICTIM} say a", f"{VICTIM} say a")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("cannot be checked", done.stderr)
+
     def test_a_command_that_fails_is_reported_and_not_averaged(self):
         done, result = as_json(f"{VICTIM} say a", f"{VICTIM} fail 3", f"{VICTIM} die", "/no/such/program")
         self.assertEqual(done.returncode, 1)
