@@ -11,16 +11,21 @@
 #include <string.h>
 
 /* Quoted where it must be: quotes inside are doubled. Line ends inside a name would be legal, but few scripts
- * expect them: they become spaces. */
-static void put_text(moda_out *out, const char *text, size_t length) {
-    bool must_quote = false;
-    for (size_t i = 0; i < length; i++) must_quote |= strchr(",\"\r\n", text[i]) != NULL;
-    if (must_quote) moda_out_char(out, '"');
-    for (size_t i = 0; i < length; i++) {
-        if (text[i] == '"') moda_out_char(out, '"');
-        moda_out_char(out, text[i] == '\n' || text[i] == '\r' ? ' ' : text[i]);
+ * expect them: they become spaces. `text` is changed. */
+static void put_text(moda_out *out, char *text, size_t length) {
+    for (char *at = text; (at = strpbrk(at, "\r\n")) != NULL;) *at = ' ';
+    if (strpbrk(text, ",\"") == NULL) {
+        moda_out_bytes(out, text, length);
+        return;
     }
-    if (must_quote) moda_out_char(out, '"');
+    moda_out_char(out, '"');
+    const char *from = text;
+    for (const char *quote; (quote = strchr(from, '"')) != NULL; from = quote + 1) {
+        moda_out_bytes(out, from, (size_t)(quote - from) + 1);
+        moda_out_char(out, '"');
+    }
+    moda_out_text(out, from);
+    moda_out_char(out, '"');
 }
 
 static void put_cell(moda_out *out, const char *text) {
@@ -28,7 +33,7 @@ static void put_cell(moda_out *out, const char *text) {
     moda_out clean;
     moda_out_to_buffer(&clean);
     moda_out_utf8(&clean, text);
-    put_text(out, clean.buffer != NULL ? clean.buffer : "", clean.length);
+    if (clean.buffer != NULL) put_text(out, clean.buffer, clean.length);
     free(clean.buffer);
 }
 
@@ -65,7 +70,7 @@ static void put_stack(moda_out *out, const moda_report *report, const moda_stack
         if (frame->line != 0) moda_out_format(&text, ":%u", frame->line);
         moda_out_char(&text, ')');
     }
-    put_text(out, text.buffer != NULL ? text.buffer : "", text.length);
+    if (text.buffer != NULL) put_text(out, text.buffer, text.length);
     free(text.buffer);
 }
 

@@ -88,7 +88,7 @@ static bool number_frames(dhat *d, uint32_t *text_count) {
     static const char *const fixed[] = {
         [ROOT] = "[root]",
         [NO_FRAMES] = "0x0: [no frames] (in ?)",
-        [OVERFLOW] = "0x0: [no room for this stack] (in ?)",
+        [OVERFLOW] = "0x0: [overflow site: samples that found no room] (in ?)",
     };
     moda_out *const bytes = &d->text_bytes;
     for (; is_done && count < FIRST_FRAME; count++) {

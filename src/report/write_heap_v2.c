@@ -38,8 +38,8 @@ static void put_figures(moda_out *out, const moda_values *values) {
 
 static void put_stack(const moda_report *report, const moda_stack *stack, moda_out *out) {
     put_figures(out, &stack->values);
-    /* A line without an address is dropped by readers, and its figures with it. */
-    if (stack->frame_count == 0) moda_out_text(out, " 0x1");
+    /* A line without an address is dropped by readers, and its figures with it: one where no code is. */
+    if (stack->frame_count == 0) moda_out_text(out, " 0x7fffffffffffff00");
     for (uint32_t at = 0; at < stack->frame_count; at = moda_stack_location_end(report, stack, at)) {
         const uint64_t address = report->frames[stack->frames[at]].address;
         moda_out_format(out, " 0x%llx", (unsigned long long)(at == 0 && address > 0 ? address - 1 : address));

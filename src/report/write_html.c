@@ -201,8 +201,8 @@ static void put_notes(moda_json *json, const moda_report *report, const sums *s)
         put_note(json, false, "A forked child: its live figures began with what its parent had.");
     if (s->dropped + s->dropped_disk > 0)
         put_note(json, true,
-                 "%s samples found no room for their stack; they are in \xe2\x80\x9c[no room for this "
-                 "stack]\xe2\x80\x9d. A larger MOD_ALLOC_MEMORY makes room.",
+                 "%s samples found no room for their stack; they are in the overflow "
+                 "site. A larger MOD_ALLOC_MEMORY makes room.",
                  moda_human_count(number, (int64_t)(s->dropped + s->dropped_disk)));
     const uint64_t incomplete =
         s->walks[MOD_ALLOC_WALK_CUT] + s->walks[MOD_ALLOC_WALK_UNKNOWN] + s->walks[MOD_ALLOC_WALK_BROKEN];

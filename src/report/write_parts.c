@@ -130,7 +130,7 @@ void moda_json_null(moda_json *json, const char *key) {
 /* ---- stacks ---- */
 
 const char *moda_stack_stand_in(const moda_stack *stack) {
-    return stack->is_overflow ? "[no room for this stack]" : "[no frames]";
+    return stack->is_overflow ? "[overflow site: samples that found no room]" : "[no frames]";
 }
 
 uint32_t moda_stack_location_end(const moda_report *report, const moda_stack *stack, uint32_t at) {

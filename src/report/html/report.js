@@ -197,7 +197,7 @@ function fillOf(fn, isDim) {
   const hue = moduleHue.get(functionModule(fn));
   const light = (isDark() ? 58 : 72) + (hash % 13) - 6;
   fill = isDim ? (isDark() ? "hsl(215 9% 36%)" : "hsl(215 12% 87%)")
-       : hue < 0 ? `hsl(215 10% ${light}%)` : `hsl(${hue + (hash % 11) - 5} 62% ${light}%)`;
+       : hue < 0 ? `hsl(215 10% ${light}%)` : `hsl(${hue + (hash % 11) - 5} ${isDark() ? 46 : 62}% ${light}%)`;
   fills.set(key, fill);
   return fill;
 }
@@ -538,7 +538,7 @@ function drawLegend() {
   const shown = [...moduleHue].slice(0, HUES.length);
   $("legend").replaceChildren(...shown.map(([m, hue]) => {
     const e = make("span"), i = make("i");
-    i.style.background = `hsl(${hue} 62% ${isDark() ? 58 : 72}%)`;
+    i.style.background = `hsl(${hue} ${isDark() ? 46 : 62}% ${isDark() ? 58 : 72}%)`;
     e.append(i, m ? baseName(m) : "unknown module");
     e.title = m;
     return e;
