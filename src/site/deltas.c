@@ -38,7 +38,6 @@
 #define ENTRIES_EVERY 512u
 #define SPINS 100u
 #define YIELDS 10000u
-#define READ_TRIES 1000u
 
 #define load moda_load_relaxed
 #define store moda_store_relaxed
@@ -438,11 +437,18 @@ static bool read_once(const moda_site *site, moda_site_counts *counts) {
     return is_steady && (seq & 1) == 0 && load(&site->counts_lock) == seq;
 }
 
-void moda_site_read(const moda_site *site, moda_site_counts *counts) {
-    /* What can't be had whole is taken as it is: a thread that died, or that this one has interrupted. */
-    for (uint32_t i = 0; !read_once(site, counts) && i < READ_TRIES; i++) {
-        moda_pause();
+bool moda_site_read(const moda_site *site, moda_site_counts *counts) {
+    for (uint32_t i = 0; i < SPINS + YIELDS; i++) {
+        if (read_once(site, counts)) {
+            return true;
+        }
+        if (i < SPINS) {
+            moda_pause();
+        } else {
+            moda_os_yield(); /* the writer has lost its core in the middle of a change */
+        }
     }
+    return false;
 }
 
 bool moda_site_deltas_are_valid(const moda_shard *shard) {

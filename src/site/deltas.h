@@ -42,8 +42,10 @@ void moda_site_note_sample(moda_shard *shard, uint8_t walk_end, const moda_sampl
 /* The thread ends: its deltas are added to their sites. */
 void moda_site_flush(moda_shard *shard);
 
-/* Site and all threads' deltas, as of one moment where writers let us. Allocates nothing, takes no lock. */
-void moda_site_read(const moda_site *site, moda_site_counts *counts);
+/* Site and all threads' deltas. Allocates nothing, takes no lock. True if they are of one moment; false where that was
+ * not to be had in some milliseconds: a thread that died in the middle of a change, or that this one has
+ * interrupted. Then they are nearly so. */
+bool moda_site_read(const moda_site *site, moda_site_counts *counts);
 
 /* For tests, while nobody counts: each delta is in its place, and none is being changed. */
 bool moda_site_deltas_are_valid(const moda_shard *shard);
