@@ -125,6 +125,10 @@ MODA_INLINE bool moda_page_is_plain(const moda_page *page) {
     return page->flags.full_aligned == 0;
 }
 
+MODA_INLINE bool moda_page_is_full(const moda_page *page) {
+    return mi_page_is_in_full(page);
+}
+
 MODA_INLINE bool moda_page_is_marked(const moda_page *page) {
     return mi_page_has_aligned(page);
 }

@@ -65,6 +65,10 @@ MODA_INLINE bool moda_shard_is_above_mark(const moda_shard *shard) {
     return moda_own_is_less(&shard->countdown, &shard->freed_mark);
 }
 
+MODA_INLINE bool moda_shard_is_below_mark(const moda_shard *shard) {
+    return moda_own_is_less(&shard->freed_mark, &shard->countdown);
+}
+
 /* The highest balance since the mark was last moved, with the blocks live then. */
 MODA_INLINE moda_peak_mark moda_shard_high(const moda_shard *shard) {
     if (moda_shard_is_above_mark(shard)) {
