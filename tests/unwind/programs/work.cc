@@ -1,0 +1,43 @@
+// Exceptions through many frames, with destructors that allocate while they unwind.
+#include <iostream>
+#include <map>
+#include <regex>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace {
+int destroyed;
+
+struct Guard {
+    std::string name;
+    explicit Guard(int n) : name("a name that is too long to be kept inside " + std::to_string(n)) {}
+    ~Guard() {
+        std::vector<std::string> copies(3, name);
+        destroyed += static_cast<int>(copies.size());
+    }
+};
+
+int descend(int depth) {
+    Guard guard(depth);
+    if (depth == 0)
+        throw std::runtime_error(guard.name);
+    return descend(depth - 1) + 1;
+}
+} // namespace
+
+int main() {
+    std::map<std::string, int> lengths;
+    for (int i = 0; i < 500; i++) {
+        try {
+            descend(i % 9);
+        } catch (const std::exception &error) {
+            lengths[error.what()] += i;
+        }
+    }
+    const std::regex number("[a-z ]*([0-9]+)");
+    std::smatch match;
+    for (const auto &entry : lengths)
+        destroyed += std::regex_match(entry.first, match, number);
+    std::cout << lengths.size() << " " << destroyed << "\n";
+}

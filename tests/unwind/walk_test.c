@@ -1,0 +1,651 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * walk_test.c - walks over the kinds of frames that compilers, signals, threads and coroutines make.
+ *
+ * The reference is libgcc's backtrace(); every walk is done twice, plainly and incrementally.
+ */
+#include "support.h"
+
+#include <alloca.h>
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "unwind/stack.h"
+
+#define NOINLINE __attribute__((noinline))
+
+static support_result result;
+static volatile int counter;
+
+static void begin(void) {
+    support_begin(MODA_UNWIND_AUTO);
+}
+
+TestSuite(walk, .init = begin, .timeout = 120);
+
+/* ---- frames ---- */
+
+NOINLINE static void leaf(void) {
+    EXPECT_COMPLETE(&result);
+    KEEP(&result);
+}
+
+NOINLINE static void plain_frame(int depth) {
+    char local[24];
+    KEEP(local);
+    if (depth > 0)
+        plain_frame(depth - 1);
+    else
+        leaf();
+    KEEP(local);
+}
+
+Test(walk, plain_frames_are_those_of_libgcc) {
+    plain_frame(5);
+    cr_assert_geq(result.plain.count, 9);
+}
+
+NOINLINE static void aligned_frame(void) {
+    char local[256] __attribute__((aligned(64)));
+    KEEP(local);
+    leaf();
+    KEEP(local);
+}
+
+NOINLINE static void aligned_frame_with_alloca(size_t n) {
+    char local[128] __attribute__((aligned(128)));
+    char *more = alloca(n);
+    KEEP(local);
+    KEEP(more);
+    aligned_frame();
+    KEEP(more);
+}
+
+NOINLINE static void variable_length_frame(size_t n) {
+    char local[n];
+    KEEP(local);
+    aligned_frame_with_alloca(n * 3);
+    KEEP(local);
+}
+
+NOINLINE static void big_frame(void) {
+    char local[150000];
+    KEEP(local);
+    variable_length_frame(77);
+    KEEP(local);
+}
+
+Test(walk, realigned_variable_and_big_frames_are_passed) {
+    big_frame();
+    cr_assert_geq(result.plain.count, 8);
+}
+
+/* The call is the last instruction of its function: the return address belongs to the next one. */
+__attribute__((noinline, noreturn)) static void never_returns(void) {
+    leaf();
+    pthread_exit(NULL);
+}
+
+NOINLINE static void calls_noreturn_last(void) {
+    char local[40];
+    KEEP(local);
+    never_returns();
+}
+
+static void *run_noreturn(void *unused) {
+    (void)unused;
+    calls_noreturn_last();
+    return NULL;
+}
+
+static void run_thread(const pthread_attr_t *attributes, void *(*function)(void *), void *argument) {
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, attributes, function, argument), 0);
+    pthread_join(thread, NULL);
+}
+
+Test(walk, a_call_at_the_end_of_its_function_is_looked_up_inside_it) {
+    run_thread(NULL, run_noreturn, NULL);
+    cr_assert_geq(result.plain.count, 4);
+}
+
+NOINLINE static void recurse(int depth) {
+    char local[64];
+    KEEP(local);
+    if (depth > 0)
+        recurse(depth - 1);
+    else
+        support_walk(&result);
+    KEEP(local);
+}
+
+Test(walk, deep_recursion_is_cut_at_the_limit) {
+    recurse(10000);
+    cr_expect_eq(result.plain.end, MOD_ALLOC_WALK_CUT);
+    cr_expect_eq(result.plain.count, SUPPORT_FRAMES_MAX);
+    cr_expect(result.is_same && result.is_same_kept);
+    recurse(20);
+    cr_expect_eq(result.plain.end, MOD_ALLOC_WALK_COMPLETE);
+    cr_expect(result.is_same && result.is_same_kept);
+}
+
+/* ---- the incremental walk ---- */
+
+static uint64_t random_state = 88172645463325252u;
+static uint64_t next_random(void) {
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    random_state ^= random_state << 17;
+    return random_state;
+}
+
+static unsigned long walks_wanted, walks_wrong, walks_done, frames_reused, tails_wrong;
+static uint64_t last_frames[SUPPORT_FRAMES_MAX];
+static uint32_t last_count;
+
+NOINLINE static void check_random_walk(void) {
+    support_walk(&result);
+    walks_done++;
+    walks_wrong += !result.is_same || !result.is_same_kept;
+    const uint32_t reused = result.kept.reused;
+    frames_reused += reused;
+    tails_wrong += reused > last_count || reused > result.kept.count ||
+                   memcmp(last_frames + last_count - reused, result.kept_frames + result.kept.count - reused,
+                          reused * 8) != 0;
+    memcpy(last_frames, result.kept_frames, result.kept.count * 8);
+    last_count = result.kept.count;
+}
+
+/* A random tree of calls, with frames of random kinds, and walks now and then. */
+NOINLINE static void random_calls(int depth) {
+    char *more = (next_random() & 3) == 0 ? alloca(next_random() % 200) : NULL;
+    KEEP(more);
+    for (unsigned calls = (unsigned)(next_random() % 4); calls > 0 && walks_done < walks_wanted; calls--) {
+        if (depth > 0 && (next_random() & 7) < 6)
+            random_calls(depth - 1);
+        else
+            check_random_walk();
+        if ((next_random() & 15) == 0)
+            moda_unwind_forget();
+    }
+    KEEP(more);
+}
+
+Test(walk, incremental_equals_plain_in_random_call_trees) {
+    for (walks_wanted = 500; walks_wanted <= 20000; walks_wanted += 500) {
+        while (walks_done < walks_wanted)
+            random_calls((int)(next_random() % 80));
+    }
+    cr_expect_eq(walks_wrong, 0, "%lu of %lu walks are wrong", walks_wrong, walks_done);
+    cr_expect_eq(tails_wrong, 0, "%lu of %lu walks claim too much", tails_wrong, walks_done);
+    cr_expect_gt(frames_reused, walks_done, "nothing was reused");
+}
+
+/* A saved word that changes under the kept walk: the walk must see it. */
+Test(walk, a_changed_return_address_is_noticed) {
+    moda_unwind_thread *thread = support_memory(moda_unwind_thread_size(SUPPORT_FRAMES_MAX));
+    uint64_t frames[SUPPORT_FRAMES_MAX];
+    support_walk(&result); /* pcs to build a stack of: */
+    cr_assert_geq(result.plain.count, 4);
+    uintptr_t stack[512] = {0};
+    const uintptr_t code = (uintptr_t)result.frames[0];
+    const moda_unwind_start start = {.pc = 16, .sp = (uintptr_t)stack, .fp = (uintptr_t)&stack[2]};
+    for (unsigned i = 2; i < 40; i += 4) { /* frame records, passed by guess: pc 16 has no tables */
+        stack[i] = (uintptr_t)&stack[i + 4];
+        stack[i + 1] = 8192 + i;
+    }
+    const moda_walk first = moda_unwind(&start, thread, frames);
+    cr_assert_eq(frames[3], 8192 + 10);
+    stack[11] = code - code % 16 + (uintptr_t)1; /* not where it was */
+    stack[11] = 9999;
+    const moda_walk second = moda_unwind(&start, thread, frames);
+    cr_expect_eq(frames[3], 9999);
+    cr_expect_eq(first.count, second.count);
+}
+
+/* ---- signals ---- */
+
+static void on_signal(int number) {
+    (void)number;
+    counter++;
+    EXPECT_COMPLETE(&result);
+}
+
+static void on_signal_raising(int number) {
+    (void)number;
+    EXPECT_COMPLETE(&result);
+    raise(SIGUSR2);
+    EXPECT_COMPLETE(&result);
+}
+
+static void handle(int number, void (*handler)(int), int flags) {
+    struct sigaction action = {.sa_handler = handler, .sa_flags = flags};
+    sigaction(number, &action, NULL);
+}
+
+Test(walk, a_signal_handler_is_passed) {
+    handle(SIGUSR1, on_signal, 0);
+    raise(SIGUSR1);
+    cr_assert_eq(counter, 1);
+    cr_assert_geq(result.plain.count, 6);
+}
+
+Test(walk, nested_signal_handlers_are_passed) {
+    handle(SIGUSR2, on_signal, 0);
+    handle(SIGUSR1, on_signal_raising, 0);
+    raise(SIGUSR1);
+    cr_assert_eq(counter, 1);
+}
+
+static void use_alternate_stack(size_t bytes) {
+    stack_t alternate = {.ss_sp = support_memory(bytes), .ss_size = bytes};
+    cr_assert_eq(sigaltstack(&alternate, NULL), 0);
+}
+
+Test(walk, a_handler_on_an_alternate_stack_leads_back_to_the_thread) {
+    use_alternate_stack(65536);
+    handle(SIGUSR2, on_signal, 0);
+    handle(SIGUSR1, on_signal_raising, SA_ONSTACK);
+    raise(SIGUSR1);
+    cr_assert_eq(counter, 1);
+    cr_assert_geq(result.plain.count, 6);
+}
+
+static void *run_alternate_in_thread(void *unused) {
+    (void)unused;
+    use_alternate_stack(65536);
+    plain_frame(3);
+    raise(SIGUSR1);
+    plain_frame(3);
+    return NULL;
+}
+
+Test(walk, alternate_stacks_of_threads) {
+    handle(SIGUSR2, on_signal, 0);
+    handle(SIGUSR1, on_signal_raising, SA_ONSTACK);
+    run_thread(NULL, run_alternate_in_thread, NULL);
+    cr_assert_eq(counter, 1);
+}
+
+static unsigned long asynchronous, asynchronous_wrong, asynchronous_incomplete;
+
+static void on_timer(int number) {
+    (void)number;
+    support_walk(&result);
+    asynchronous++;
+    asynchronous_wrong += !result.is_same || !result.is_same_kept;
+    asynchronous_incomplete += result.plain.end != MOD_ALLOC_WALK_COMPLETE;
+}
+
+static int compare_ints(const void *a, const void *b) {
+    return (*(const int *)a > *(const int *)b) - (*(const int *)a < *(const int *)b);
+}
+
+NOINLINE static unsigned long busy(int depth) {
+    char *more = alloca((size_t)depth * 8 + 8);
+    KEEP(more);
+    unsigned long sum = depth > 0 ? busy(depth - 1) : next_random();
+    KEEP(more);
+    return sum + (unsigned long)depth;
+}
+
+static void work_a_while(void) {
+    int values[500];
+    for (int i = 0; i < 500; i++)
+        values[i] = (int)next_random();
+    qsort(values, 500, sizeof values[0], compare_ints);
+    counter += (int)busy(20);
+}
+
+/* Wherever the timer strikes: prologues, epilogues, the PLT. */
+Test(walk, asynchronous_interruptions_are_walked) {
+    handle(SIGPROF, on_timer, SA_RESTART);
+    const struct itimerval interval = {.it_interval.tv_usec = 1000, .it_value.tv_usec = 1000};
+    setitimer(ITIMER_PROF, &interval, NULL);
+    for (long rounds = 0; asynchronous < 300 && rounds < 2000000; rounds++)
+        work_a_while();
+    setitimer(ITIMER_PROF, &(struct itimerval){0}, NULL);
+    cr_expect_geq(asynchronous, 300);
+    cr_expect_eq(asynchronous_wrong, 0, "%lu of %lu differ from libgcc's", asynchronous_wrong, asynchronous);
+    cr_expect_eq(asynchronous_incomplete, 0);
+}
+
+#if defined(__x86_64__)
+/* After every single instruction: the trap flag. */
+static void on_trap(int number) {
+    on_timer(number);
+}
+
+static void set_trap_flag(int is_on) {
+    if (is_on)
+        __asm__ volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" : : : "cc", "memory");
+    else
+        __asm__ volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" : : : "cc", "memory");
+}
+
+Test(walk, every_instruction_of_a_run_is_walked) {
+    handle(SIGTRAP, on_trap, 0);
+    int values[12];
+    for (int i = 0; i < 12; i++)
+        values[i] = (int)next_random();
+    set_trap_flag(1);
+    qsort(values, 12, sizeof values[0], compare_ints);
+    counter += (int)busy(5);
+    set_trap_flag(0);
+    cr_expect_gt(asynchronous, 500);
+    cr_expect_eq(asynchronous_wrong, 0, "%lu of %lu differ from libgcc's", asynchronous_wrong, asynchronous);
+    /* between pushfq and popfq above, which no table knows of, libgcc goes astray too */
+    cr_expect_leq(asynchronous_incomplete, 4);
+}
+#endif
+
+/* ---- threads ---- */
+
+static void *run_plain(void *unused) {
+    (void)unused;
+    plain_frame(4);
+    big_frame();
+    plain_frame(4);
+    return NULL;
+}
+
+static void *run_small(void *unused) {
+    (void)unused;
+    support_walk(&result);
+    return NULL;
+}
+
+Test(walk, threads_with_default_own_and_16_KiB_stacks) {
+    run_thread(NULL, run_plain, NULL);
+    cr_expect_geq(result.plain.count, 6);
+
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstack(&attributes, support_memory(1 << 20), 1 << 20);
+    run_thread(&attributes, run_plain, NULL);
+    cr_expect_geq(result.plain.count, 6);
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 16384);
+    run_thread(&attributes, run_small, NULL);
+    cr_expect(result.is_same && result.is_same_kept);
+    cr_expect_eq(result.plain.end, MOD_ALLOC_WALK_COMPLETE);
+}
+
+static int run_cloned(void *unused) {
+    (void)unused;
+    support_walk(&result);
+    return 0;
+}
+
+/* No libc thread, no control block of its own, a stack that nobody told of. */
+Test(walk, a_raw_clone_is_walked) {
+    const size_t bytes = 262144;
+    char *stack = support_memory(bytes);
+    const pid_t child = clone(run_cloned, stack + bytes, CLONE_VM | SIGCHLD, NULL);
+    cr_assert_gt(child, 0);
+    int status;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", (unsigned)status);
+    cr_expect(result.is_same && result.is_same_kept);
+    cr_expect_eq(result.plain.end, MOD_ALLOC_WALK_COMPLETE);
+}
+
+/* ---- coroutines ---- */
+
+static ucontext_t main_context, coroutine_context;
+static char *coroutine_stack;
+
+NOINLINE static void coroutine_inner(int depth) {
+    char local[3000];
+    KEEP(local);
+    if (depth > 0)
+        coroutine_inner(depth - 1);
+    else
+        support_walk(&result);
+    KEEP(local);
+}
+
+static void coroutine(void) {
+    for (int depth = 0;; depth = (depth + 1) % 12) {
+        coroutine_inner(depth);
+        swapcontext(&coroutine_context, &main_context);
+    }
+}
+
+static void make_coroutine(size_t bytes) {
+    coroutine_stack = support_memory(bytes + 8192);
+    mprotect(coroutine_stack, 4096, PROT_NONE);
+    mprotect(coroutine_stack + bytes + 4096, 4096, PROT_NONE); /* nothing above may be touched */
+    getcontext(&coroutine_context);
+    coroutine_context.uc_stack.ss_sp = coroutine_stack + 4096;
+    coroutine_context.uc_stack.ss_size = bytes;
+    coroutine_context.uc_link = &main_context;
+    makecontext(&coroutine_context, coroutine, 0);
+}
+
+/* libgcc stops where we stop: __start_context has no unwind table. */
+static void *switch_coroutines(void *unused) {
+    for (int round = 0; round < 40; round++) {
+        const size_t bytes = round % 2 == 0 ? 262144 : 65536;
+        make_coroutine(bytes);
+        for (int i = 0; i < 13; i++) {
+            swapcontext(&main_context, &coroutine_context);
+            cr_expect_geq(result.plain.count, 3);
+            cr_expect(result.is_same_kept);
+            cr_expect_eq(memcmp(result.frames, result.reference, (result.plain.count - 1) * 8), 0);
+            cr_expect_neq(result.plain.end, MOD_ALLOC_WALK_BROKEN);
+            leaf();
+        }
+        munmap(coroutine_stack, bytes + 8192);
+    }
+    return unused;
+}
+
+Test(walk, coroutines_come_and_go) {
+    switch_coroutines(NULL);
+}
+
+Test(walk, coroutines_of_a_thread_come_and_go) {
+    run_thread(NULL, switch_coroutines, NULL);
+}
+
+/* ---- code without tables ---- */
+
+#if defined(__x86_64__)
+typedef void callback_caller(void (*callback)(void));
+
+static void walk_for_jit(void) {
+    support_walk(&result);
+    KEEP(&result);
+}
+
+static callback_caller *make_code(const unsigned char *bytes, size_t count) {
+    void *code = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memcpy(code, bytes, count);
+    return (callback_caller *)(uintptr_t)code;
+}
+
+static callback_caller *with_frame_pointer(void) {
+    static const unsigned char code[] = {0x55,             /* push %rbp */
+                                         0x48, 0x89, 0xe5, /* mov %rsp, %rbp */
+                                         0xff, 0xd7,       /* call *%rdi */
+                                         0x5d, 0xc3};      /* pop %rbp; ret */
+    return make_code(code, sizeof code);
+}
+
+static callback_caller *without_frame_pointer(void) {
+    static const unsigned char code[] = {0x48, 0x83, 0xec, 0x18, /* sub $24, %rsp */
+                                         0xff, 0xd7,             /* call *%rdi */
+                                         0x48, 0x83, 0xc4, 0x18, 0xc3};
+    return make_code(code, sizeof code);
+}
+
+NOINLINE static void call_through(callback_caller *code) {
+    char local[40];
+    KEEP(local);
+    code(walk_for_jit);
+    KEEP(local);
+}
+
+Test(walk, generated_code_with_frame_pointers_is_passed_and_marked) {
+    call_through(with_frame_pointer());
+    cr_expect_eq(result.plain.end, MOD_ALLOC_WALK_GUESSED);
+    cr_expect_eq(result.plain.guessed, 1);
+    cr_expect(result.is_same_kept);
+    void *here[SUPPORT_FRAMES_MAX];
+    const int count = backtrace(here, SUPPORT_FRAMES_MAX);
+    /* walk_for_jit, the code, call_through, this test, and the rest as libgcc sees it from here */
+    cr_assert_eq(result.plain.count, (uint32_t)count + 3);
+    cr_expect_eq(memcmp(&result.frames[4], &here[1], (size_t)(count - 1) * 8), 0);
+}
+
+Test(walk, by_tables_alone_nothing_is_guessed) {
+    moda_unwind_initialize(MODA_UNWIND_TABLES, SUPPORT_FRAMES_MAX);
+    call_through(with_frame_pointer());
+    cr_expect_eq(result.plain.end, MOD_ALLOC_WALK_UNKNOWN);
+    cr_expect_eq(result.plain.guessed, 0);
+    cr_expect_eq(result.plain.count, 2);
+}
+
+Test(walk, generated_code_without_frame_pointers_is_never_called_complete) {
+    call_through(without_frame_pointer());
+    cr_expect_neq(result.plain.end, MOD_ALLOC_WALK_COMPLETE);
+    cr_expect(result.is_same_kept);
+}
+#endif
+
+/* ---- garbage ---- */
+
+/* Stacks full of plausible and random words, with nothing readable around them: a walk that reads one word
+ * outside dies. */
+static void fill_with_garbage(uintptr_t *words, size_t count, uintptr_t base) {
+    for (size_t i = 0; i < count; i++) {
+        const uint64_t r = next_random();
+        const unsigned kind = r & 3;
+        if (kind == 0)
+            words[i] = result.frames[(r >> 8) % result.plain.count];
+        else if (kind == 1)
+            words[i] = base + (r >> 8) % (count * 8 + 64);
+        else if (kind == 2)
+            words[i] = (uintptr_t)&qsort + (r >> 8) % 1000000; /* somewhere in libc */
+        else
+            words[i] = r;
+    }
+}
+
+Test(walk, garbage_never_makes_it_leave_the_stack) {
+    const size_t pages = 3, bytes = pages * 4096;
+    char *guarded = support_memory(bytes + 8192);
+    mprotect(guarded, 4096, PROT_NONE);
+    mprotect(guarded + 4096 + bytes, 4096, PROT_NONE);
+    uintptr_t *words = (uintptr_t *)(void *)(guarded + 4096);
+    plain_frame(10);
+    uint64_t frames[SUPPORT_FRAMES_MAX];
+    moda_unwind_thread *thread = support_memory(moda_unwind_thread_size(SUPPORT_FRAMES_MAX));
+    uint32_t ends[6] = {0};
+    for (int i = 0; i < 200000; i++) {
+        moda_unwind_initialize((moda_walker_id)(i % 3), SUPPORT_FRAMES_MAX);
+        if (i % 50 == 0)
+            fill_with_garbage(words, bytes / 8, (uintptr_t)words);
+        moda_unwind_start start = {
+            .pc = result.frames[next_random() % result.plain.count],
+            .sp = (uintptr_t)words + 128 + next_random() % (bytes - 128) / 8 * 8,
+            .fp = (uintptr_t)words + next_random() % (bytes + 256),
+        };
+        const moda_walk walk = moda_unwind(&start, i % 2 == 0 ? thread : NULL, frames);
+        cr_assert_leq(walk.count, SUPPORT_FRAMES_MAX);
+        cr_assert_leq(walk.end, MOD_ALLOC_WALK_BROKEN);
+        ends[walk.end]++;
+    }
+    cr_expect_gt(ends[MOD_ALLOC_WALK_BROKEN] + ends[MOD_ALLOC_WALK_UNKNOWN], 1000);
+}
+
+NOINLINE static void walk_with_bad_fp(uintptr_t fp, moda_walk *walk, uint64_t *frames) {
+    moda_unwind_start start = START_OF_CALLER();
+    start.fp = fp;
+    *walk = moda_unwind(&start, NULL, frames);
+}
+
+NOINLINE static void frame_that_needs_fp(size_t n, uintptr_t fp) {
+    char *local = alloca(n);
+    KEEP(local);
+    moda_walk walk;
+    uint64_t frames[SUPPORT_FRAMES_MAX];
+    walk_with_bad_fp(fp, &walk, frames);
+    cr_expect_eq(walk.end, MOD_ALLOC_WALK_BROKEN, "fp %lx: ended %u after %u", fp, walk.end, walk.count);
+    cr_expect_eq(walk.count, 1);
+    KEEP(local);
+}
+
+#if defined(__x86_64__)
+Test(walk, a_corrupt_frame_pointer_ends_the_walk_as_broken) {
+    static const uintptr_t bad[] = {0, 1, 8, 0x7f, (uintptr_t)-8, (uintptr_t)-16, (uintptr_t)1 << 63, 0x123456789abc};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        frame_that_needs_fp(100, bad[i]);
+    frame_that_needs_fp(100, (uintptr_t)&bad);
+}
+#endif
+
+/* ---- processes ---- */
+
+Test(walk, a_forked_child_walks) {
+    plain_frame(3);
+    const pid_t child = fork();
+    if (child == 0) {
+        support_walk(&result);
+        _exit(result.is_same && result.is_same_kept && result.plain.end == MOD_ALLOC_WALK_COMPLETE ? 0 : 1);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    cr_expect_eq(status, 0);
+    plain_frame(3);
+}
+
+static void *fork_in_thread(void *status) {
+    plain_frame(3);
+    const pid_t child = fork();
+    if (child == 0) { /* the child's main thread, on a stack that is not its main one */
+        support_walk(&result);
+        _exit(result.is_same && result.is_same_kept && result.plain.end == MOD_ALLOC_WALK_COMPLETE ? 0 : 1);
+    }
+    waitpid(child, status, 0);
+    return NULL;
+}
+
+Test(walk, a_child_forked_by_a_thread_walks) {
+    int status = -1;
+    run_thread(NULL, fork_in_thread, &status);
+    cr_expect_eq(status, 0);
+}
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+Test(walk, a_vforked_child_walks_and_the_parent_after_it) {
+    plain_frame(3);
+    const pid_t child = vfork();
+    if (child == 0) {
+        support_walk(&result);
+        _exit(result.is_same && result.plain.end == MOD_ALLOC_WALK_COMPLETE ? 0 : 1);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    cr_expect_eq(status, 0);
+    plain_frame(3);
+}
+#pragma GCC diagnostic pop
+
+/* ---- frame pointers ---- */
+
+Test(walk, errno_stays_as_it_is) {
+    errno = 4711;
+    support_walk(&result);
+    cr_expect_eq(errno, 4711);
+}
