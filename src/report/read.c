@@ -551,6 +551,22 @@ static double variance(double sum, double samples, double count) {
     return sum * sum / samples * (1 - samples / count);
 }
 
+/* Deltas of several threads are added in an order in which they did not happen, and can hide a peak; but it was
+ * never below what was live at the process's peak, nor below what is live now. */
+static void take_own_peak(const moda_site_counts *c, at_peak peak, int64_t *of) {
+    int64_t bytes = not_negative(c->peak_bytes), count = c->peak_count;
+    if (peak.bytes > bytes) {
+        bytes = peak.bytes;
+        count = peak.count;
+    }
+    if (of[MODA_VALUE_LIVE_BYTES] > bytes) {
+        bytes = of[MODA_VALUE_LIVE_BYTES];
+        count = difference(c->alloc_count, c->free_count);
+    }
+    of[MODA_VALUE_OWN_PEAK_BYTES] = bytes;
+    of[MODA_VALUE_OWN_PEAK_COUNT] = blocks((uint64_t)not_negative(count));
+}
+
 static void convert_counts(const reader *r, const moda_site_counts *c, moda_values *v) {
     moda_values_clear(v);
     int64_t *const of = v->of;
@@ -570,8 +586,7 @@ static void convert_counts(const reader *r, const moda_site_counts *c, moda_valu
     of[MODA_VALUE_AT_PEAK_BYTES] = not_negative(peak.bytes);
     of[MODA_VALUE_AT_PEAK_COUNT] = blocks((uint64_t)not_negative(peak.count));
     of[MODA_VALUE_AT_PEAK_REQUESTED_BYTES] = not_negative(peak.requested);
-    of[MODA_VALUE_OWN_PEAK_BYTES] = not_negative(c->peak_bytes);
-    of[MODA_VALUE_OWN_PEAK_COUNT] = blocks((uint64_t)not_negative(c->peak_count));
+    take_own_peak(c, peak, of);
     of[MODA_VALUE_LIFETIME_COUNT] = blocks(c->lifetime_count);
     of[MODA_VALUE_LIFETIME_NS] = as_int(ticks_to_ns(r, c->lifetime_sum));
     if (c->lifetime_count != 0) {

@@ -280,16 +280,15 @@ static void put_row_heads(const page *p, const moda_table *table) {
     const moda_value value = p->options->value;
     const moda_value_info *const info = &moda_value_infos[value];
     const char *const error = p->report->profile->is_exact ? "" : "  error";
-    const char *const beside = moda_value_infos[count_beside(value)].label;
     moda_out_text(p->out, p->dim);
     if (table->by == MODA_BY_SITE)
         moda_out_format(p->out, "%11.11s%s  share    sum\n", info->unit == MODA_UNIT_BYTES ? "bytes" : info->label, error);
     else if (has_two_values(table))
-        moda_out_format(p->out, "%11s%s  share %11s  share %12.12s  %s\n", p->options->by_total ? "total" : "self",
-                        error, p->options->by_total ? "self" : "total", beside, moda_by_name(table->by));
+        moda_out_format(p->out, "%11s%s  share %11s  share %12s  %s\n", p->options->by_total ? "total" : "self",
+                        error, p->options->by_total ? "self" : "total", "blocks", moda_by_name(table->by));
     else
-        moda_out_format(p->out, "%11.11s%s  share    sum %12.12s  %s\n",
-                        info->unit == MODA_UNIT_BYTES ? "bytes" : info->label, error, beside,
+        moda_out_format(p->out, "%11.11s%s  share    sum %12s  %s\n",
+                        info->unit == MODA_UNIT_BYTES ? "bytes" : info->label, error, "blocks",
                         moda_by_name(table->by));
     moda_out_text(p->out, p->plain);
 }
