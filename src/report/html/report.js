@@ -268,7 +268,7 @@ function drawCards() {
     ["Peak", bytes(t.peak_bytes), count(t.peak_live_count) + " blocks" + (D.peak_ns ? ", at\u00a0" + time(D.peak_ns).replace(" ", "\u00a0") : ""), exact(t.peak_bytes) + " bytes in " + exact(t.peak_live_count) + " blocks"],
     ["Live at the end", bytes(t.current_bytes), count(t.live_count) + " blocks", exact(t.current_bytes) + " bytes in " + exact(t.live_count) + " blocks"],
     ["Mean block", bytes(t.alloc_count ? t.total_bytes / t.alloc_count : 0), count(t.free_count) + " frees", exact(t.free_count) + " frees"],
-    ["Requested", bytes(t.requested_bytes), percent(Math.max(0, t.total_bytes - t.requested_bytes), t.requested_bytes) + " more in blocks", exact(t.requested_bytes) + " bytes asked for"],
+    ["Requested", bytes(t.requested_bytes), t.total_bytes >= t.requested_bytes ? percent(t.total_bytes - t.requested_bytes, t.requested_bytes) + " more in blocks" : "realloc counted whole", exact(t.requested_bytes) + " bytes asked for"],
     ["Call sites", count(S), D.samples ? count(D.samples) + " samples" : "", exact(S) + " sites from " + exact(D.samples) + " samples"],
     ["Threads", exact(D.threads), "", ""],
   ];
