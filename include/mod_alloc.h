@@ -10,7 +10,8 @@
  *              for; what was asked for is `requested_bytes`. `total - requested` is internal
  *              fragmentation. Times are nanoseconds of CLOCK_MONOTONIC unless named otherwise.
  * Threads      every function may be called from any thread at any time, also while others allocate.
- * Signals      functions marked [signal-safe] may be called from a signal handler.
+ * Signals      functions marked [signal-safe] may be called from a signal handler. malloc and free themselves may be
+ *              called from a handler that did not interrupt them in its own thread (POSIX allows less).
  * Allocation   no function here allocates from malloc unless it says so.
  */
 #ifndef MOD_ALLOC_H

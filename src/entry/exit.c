@@ -10,6 +10,7 @@
 #include "mod_alloc.h"
 #include "os/os.h"
 #include "region/region.h"
+#include "shard/shard.h"
 
 #include <fcntl.h>
 #include <string.h>
@@ -77,11 +78,12 @@ void moda_exit_print_table(int fd) {
     moda_sink_text_right(&sink, "blocks", BLOCKS);
     moda_sink_text_right(&sink, "bytes", BYTES);
     moda_sink_char(&sink, '\n');
-    const uint64_t freed = stats.total_bytes > stats.current_bytes ? stats.total_bytes - stats.current_bytes : 0;
+    moda_totals totals;
+    moda_totals_read(&totals); /* after a fork or a reset, freed is not total - current */
     const row rows[] = {
         {"allocated", true, stats.alloc_count, stats.total_bytes},
         {"requested", false, 0, stats.requested_bytes},
-        {"freed", true, stats.free_count, freed},
+        {"freed", true, stats.free_count, totals.since.freed_bytes},
         {"live", true, stats.live_count, stats.current_bytes},
         {"peak", true, stats.peak_live_count, stats.peak_bytes},
     };

@@ -21,7 +21,11 @@
 #pragma GCC diagnostic ignored "-Wunused-function"
 #pragma GCC diagnostic ignored "-Wcast-qual"
 #pragma GCC diagnostic ignored "-Wstrict-prototypes"
+/* Its C-compiled operator new brings a weak stand-in for libstdc++'s std::get_new_handler, which would hide the
+ * real one from entry/cxx.inc. */
+#define _ZSt15get_new_handlerv moda_unused_get_new_handler
 #include "static.c"
+#undef _ZSt15get_new_handlerv
 #pragma GCC diagnostic pop
 
 #include <errno.h>

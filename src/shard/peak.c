@@ -79,18 +79,35 @@ static bool is_solo(const moda_shard *shard) {
            moda_load_relaxed(&shard->mark_epoch) == moda_load_relaxed(&header->solo_epoch);
 }
 
+/* What all slots but the only thread's and the orphan's hold: it stands still while no thread comes or goes. */
+static moda_peak_mark held_by_ended;
+
+/* What is live besides the only thread's balance. */
+static moda_peak_mark others(void) {
+    return (moda_peak_mark){
+        .bytes = moda_load_relaxed(&held_by_ended.bytes) + moda_shard_balance(moda_shard_orphan),
+        .count = moda_load_relaxed(&held_by_ended.count) + moda_shard_live(moda_shard_orphan),
+    };
+}
+
+static void note_others(const moda_shard *shard) {
+    moda_totals totals;
+    moda_totals_read(&totals);
+    moda_store_relaxed(&held_by_ended.bytes, totals.balance - moda_shard_balance(shard) -
+                                                 moda_shard_balance(moda_shard_orphan));
+    moda_store_relaxed(&held_by_ended.count,
+                       totals.live - moda_shard_live(shard) - moda_shard_live(moda_shard_orphan));
+}
+
 /* The process's high-water mark while this shard's thread was the only one. */
-static moda_peak_mark solo_high(const moda_shard *shard, const moda_totals *totals) {
-    moda_peak_mark high = high_of(shard);
-    high.bytes += totals->balance - moda_shard_balance(shard);
-    high.count += totals->live - moda_shard_live(shard);
-    return high;
+static moda_peak_mark solo_high(const moda_shard *shard) {
+    const moda_peak_mark high = high_of(shard);
+    const moda_peak_mark rest = others();
+    return (moda_peak_mark){high.bytes + rest.bytes, high.count + rest.count};
 }
 
 static void offer_solo(const moda_shard *shard) {
-    moda_totals totals;
-    moda_totals_read(&totals);
-    const moda_peak_mark high = solo_high(shard, &totals);
+    const moda_peak_mark high = solo_high(shard);
     moda_peak_offer(high.bytes, high.count);
 }
 
@@ -104,6 +121,7 @@ static void offer_sum(void) {
 static void begin_solo(moda_shard *shard) {
     moda_shard_lower_mark(shard);
     shard->pending = (moda_peak_mark){.bytes = INT64_MIN};
+    note_others(shard);
     moda_store_relaxed(&shard->mark_epoch, moda_load_relaxed(&moda_region()->solo_epoch));
 }
 
@@ -131,8 +149,9 @@ void moda_shard_publish(moda_shard *shard) {
         if (!is_solo(shard)) {
             begin_solo(shard);
         }
-        if (sum - balance + high_of(shard).bytes > moda_peak_level()) {
-            offer_solo(shard);
+        const moda_peak_mark high = solo_high(shard);
+        if (high.bytes > moda_peak_level()) {
+            moda_peak_offer(high.bytes, high.count);
         }
     } else if (sum > moda_peak_level() + (int64_t)(threads - 1) * MODA_VERIFY_BYTES) {
         publish_others();
@@ -145,11 +164,9 @@ void moda_shard_note_peak(moda_shard *shard) {
     if (!is_solo(shard)) {
         return; /* known to the publish threshold only */
     }
-    const int64_t balance = moda_shard_balance(shard);
-    const int64_t sum = moda_load_relaxed(&header->published_sum) -
-                        moda_load_relaxed(&shard->published) + balance;
+    const int64_t sum = others().bytes + moda_shard_balance(shard);
     if (sum > moda_load_relaxed(&header->peak_bytes)) {
-        moda_shard_publish(shard);
+        offer_solo(shard);
     } else if (sum == moda_load_relaxed(&header->peak_bytes)) {
         /* The latest of equal peaks is the one that sites are shown at, as in DHAT. */
         moda_add_relaxed(&header->peak_epoch, 1);
@@ -196,7 +213,7 @@ moda_peak_mark moda_peak_now(const moda_totals *totals) {
     for (uint32_t i = 1; i < count && moda_load_relaxed(&header->threads_now) == 1; i++) {
         const moda_shard *shard = moda_registry_slot(i);
         if (shard && moda_load_relaxed(&shard->state) == MODA_SLOT_TAKEN && is_solo(shard)) {
-            const moda_peak_mark high = solo_high(shard, totals);
+            const moda_peak_mark high = solo_high(shard);
             peak = high.bytes > peak.bytes ? high : peak;
         }
     }
