@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# From a fresh clone to the first profile: installs what is missing, builds, runs sqlite3 on mod-alloc.
+# From a fresh clone to the first profile: installs what is missing, builds, runs python3 on mod-alloc.
 set -eu
 cd "$(dirname "$0")/.."
 . cmake/packages.sh
@@ -11,5 +11,7 @@ install_missing $packages_build $packages_quickstart
 cmake -S . -B build/gcc -G Ninja -DBUILD_TESTING=OFF -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++
 cmake --build build/gcc
 echo
-echo '$ mod-alloc run -- sqlite3 :memory: ".read cmake/quickstart.sql"'
-exec build/gcc/bin/mod-alloc run -- sqlite3 :memory: ".read cmake/quickstart.sql"
+# Python keeps small objects in a pool of its own unless it is told to use malloc.
+set -- env PYTHONMALLOC=malloc build/gcc/bin/mod-alloc run --exact --frames 6 --top 3 -- python3 cmake/quickstart.py
+echo "\$ $*"
+exec "$@"
