@@ -17,12 +17,14 @@ import glob
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LOOPS = os.environ.get("MOD_ALLOC_BENCH_LOOPS", "bench_instructions")
+MODES = [("counters", "MOD_ALLOC_SAMPLE=0"), ("sampled", "MOD_ALLOC_SAMPLE=524288"), ("exact", "MOD_ALLOC_SAMPLE=1")]
 
 
 def environment(spec):
@@ -76,6 +78,11 @@ def program(spec, command):
     with tempfile.TemporaryDirectory() as directory:
         _, errors = callgrind(spec, command, directory)
     return int(re.search(r"Collected : (\d+)", errors)[1])
+
+
+def words(command):
+    """A command as a list, with its leading `env NAME=VALUE ...` left to env."""
+    return shlex.split(command)
 
 
 def table(rows):
