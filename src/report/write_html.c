@@ -191,6 +191,12 @@ static void put_notes(moda_json *json, const moda_report *report, const sums *s)
                  "samples is uncertain: its standard error is shown when it is opened.",
                  moda_human_count(number, (int64_t)s->samples),
                  moda_human_bytes(size, (int64_t)profile->sample_bytes));
+    const int64_t at_sites = profile->site_totals.of[MODA_VALUE_ALLOCATED_BYTES];
+    if (profile->is_exact && at_sites > 0 && (uint64_t)at_sites > profile->totals.total_bytes)
+        put_note(json, false,
+                 "A call site that reallocates is given the whole new block, %s in all; the card \xe2\x80\x9c"
+                 "Allocated\xe2\x80\x9d counts a block that grew by its growth alone.",
+                 moda_human_bytes(size, at_sites));
     if (report->is_filtered)
         put_note(json, false, "Filtered: call sites with %s of allocated bytes are left out.",
                  moda_human_bytes(size, report->dropped.of[MODA_VALUE_ALLOCATED_BYTES]));
@@ -217,8 +223,8 @@ static void put_notes(moda_json *json, const moda_report *report, const sums *s)
         put_note(json, false, "%.1f %% of the stacks went through code without unwind tables by a guess.",
                  percent(s->walks[MOD_ALLOC_WALK_GUESSED], s->all_walks));
     if (report->addresses > 0 && report->addresses_named * 10 < report->addresses * 9)
-        put_note(json, true, "Only %.0f %% of the addresses could be named: the programs' files or their symbols "
-                             "were not found here.",
+        put_note(json, true, "Only %.0f %% of the addresses could be named: some objects are stripped, and their "
+                             "debug symbols were not found here.",
                  percent(report->addresses_named, report->addresses));
     if (s->torn > 0)
         put_note(json, false, "%s records were being written when they were read, and may be incomplete.",

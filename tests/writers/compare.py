@@ -50,6 +50,33 @@ def read_functions(folder):
     return sums
 
 
+def human(n):
+    """As the text report shows bytes: three digits."""
+    unit, units = 0, ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    while n >= 1023.995 and unit + 1 < len(units):
+        n, unit = n / 1024, unit + 1
+    return f"{n:.0f} B" if unit == 0 else f"{n:.{2 if n < 9.995 else 1 if n < 99.95 else 0}f} {units[unit]}"
+
+
+def check_text(folder):
+    """The text report rounds: its bytes of a function are compared as rounded, its blocks exactly. Functions of
+    one name in several modules are lines of their own, in json too."""
+    rows = json.loads((folder / "functions.json").read_text(encoding="utf-8"))["rows"]
+    wanted = Counter((re.sub(r"[\x00-\x1f]", "?", row["name"]), human(row["self"]["allocated_bytes"]),
+                      row["self"]["allocated_count"]) for row in rows if row["self"]["allocated_bytes"] > 0)
+    shown, is_table = Counter(), False
+    for line in (folder / "functions.txt").read_text(encoding="utf-8").split("\n"):
+        is_table = line.startswith("By function: ") or (is_table and line != "")
+        match = re.match(r" +([\d.]+ [KMGTP]?i?B)(?: +(?:\+-\S+|\?|-))? +[\d.]+% +[\d.]+ [KMGTP]?i?B +[\d.]+% +([\d,]+)  (.*)$", line)
+        if is_table and match and match[1] != "0 B":
+            shown[(match[3], match[1], int(match[2].replace(",", "")))] += 1
+    for row in list(wanted - shown)[:3]:
+        print("text: not as in json:", row)
+    for row in list(shown - wanted)[:3]:
+        print("text: shows", row)
+    return 0 if shown == wanted and shown else 1
+
+
 def read_csv(folder):
     sums = Sums("csv")
     with open(folder / "report.csv", newline="", encoding="utf-8") as file:
@@ -217,7 +244,7 @@ def main():
     pprof = read_pprof(folder)
     every = [read_json(folder), read_functions(folder), read_csv(folder), read_dhat(folder), pprof,
              read_folded(folder), read_speedscope(folder), read_html(folder), read_heap(folder, pprof)]
-    first, bad = every[0], 0
+    first, bad = every[0], check_text(folder)
     assert first.totals["allocated_bytes"] > 0, "an empty report proves nothing"
     for sums in every[1:]:
         for key in sorted(sums.known):
@@ -231,7 +258,7 @@ def main():
             for f in worst:
                 print(f"{sums.label}: {f!r} has {sums.functions[f]} bytes, in json {first.functions[f]}")
     functions = len(+first.functions)
-    print(f"{len(every)} formats, {functions} allocating functions, {first.totals['allocated_bytes']} bytes: "
+    print(f"{len(every) + 1} formats, {functions} allocating functions, {first.totals['allocated_bytes']} bytes: "
           + ("they agree" if not bad else f"{bad} differences"))
     return 1 if bad else 0
 

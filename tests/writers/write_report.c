@@ -57,6 +57,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < count && is_done; i++)
         is_done = write_one(report, writers[i], &options, argv[2], "report", &error);
     options.by = MODA_BY_FUNCTION;
+    options.top = SIZE_MAX; /* text has 20 rows else */
     is_done = is_done && write_one(report, moda_writer_find("json"), &options, argv[2], "functions", &error) &&
               write_one(report, moda_writer_find("csv"), &options, argv[2], "functions", &error) &&
               write_one(report, moda_writer_find("text"), &options, argv[2], "functions", &error);

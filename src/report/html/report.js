@@ -68,9 +68,11 @@ const frameFunction = (f) => D.strings[D.frames[4 * f]];
 const frameFile = (f) => D.strings[D.frames[4 * f + 1]];
 const frameLine = (f) => D.frames[4 * f + 2];
 const frameModule = (f) => D.strings[D.frames[4 * f + 3]];
-/* A name without its argument list, where room is short: "f(int) const" is f; "operator()" and
- * "0xADDR (module+0xOFFSET)" stay whole. */
+/* A name without its argument list, where room is short: "f(int) const" is f, "operator()" stays whole;
+ * "0xADDR (module+0xOFFSET)" is module+0xOFFSET. */
 function shortName(name) {
+  const bare = /^0x[0-9a-f]+ \((.+\+0x[0-9a-f]+)\)$/.exec(name);
+  if (bare) return bare[1];
   const end = name.lastIndexOf(")");
   if (end < 0 || !/^( const|&|\[clone [^\]]*\]| )*$/.test(name.slice(end + 1))) return name;
   let depth = 0, i = end;
@@ -643,10 +645,12 @@ function groupRows() {
         i = parent[i];
       }
     }
-    rows = names.map(([name, place], g) => ({ name, place, own: own[g], total: total[g] }));
+    rows = names.map(([name, place], g) => ({ name, place, own: own[g], total: total[g], functions: new Set() }));
+    for (let f = 0; f < frameCount; f++) rows[groupOfFrame[f]].functions.add(functionOf[f]);
     groupCache.set(cacheKey, rows);
   }
-  rows = wanted ? rows.filter((r) => wanted(r.name) || wanted(r.place)) : rows.slice();
+  /* A file or module is found where one of its functions is. */
+  rows = rows.filter((r) => r.total > 0 && (!functionFound || [...r.functions].some((fn) => functionFound[fn])));
   const by = state.sort.replace(/^-/, "");
   rows.sort(by === "name" ? (a, b) => a.name < b.name ? -1 : a.name > b.name ? 1 : 0
     : by === "total" ? (a, b) => b.total - a.total || b.own - a.own : (a, b) => b.own - a.own || b.total - a.total);
