@@ -168,10 +168,15 @@ NOINLINE static void random_calls(int depth) {
     char *more = (next_random() & 3) == 0 ? alloca(next_random() % 200) : NULL;
     KEEP(more);
     for (unsigned calls = (unsigned)(next_random() % 4); calls > 0 && walks_done < walks_wanted; calls--) {
-        if (depth > 0 && (next_random() & 7) < 6)
+        const uint64_t r = next_random() & 7;
+        if (depth > 0 && r < 3) {
             random_calls(depth - 1);
-        else
+            KEEP(&calls); /* two places of call, with all else alike */
+        } else if (depth > 0 && r < 6) {
+            random_calls(depth - 1);
+        } else {
             check_random_walk();
+        }
         if ((next_random() & 15) == 0)
             moda_unwind_forget();
     }
@@ -188,22 +193,23 @@ Test(walk, incremental_equals_plain_in_random_call_trees) {
     cr_expect_gt(frames_reused, walks_done, "nothing was reused");
 }
 
+/* A chain of frame records whose pcs have no tables: passed by guesses. */
+static void make_chain(uintptr_t *words, size_t count) {
+    for (size_t i = 2; i + 8 < count; i += 4) {
+        words[i] = (uintptr_t)&words[i + 4];
+        words[i + 1] = 8192 + i;
+    }
+}
+
 /* A saved word that changes under the kept walk: the walk must see it. */
 Test(walk, a_changed_return_address_is_noticed) {
     moda_unwind_thread *thread = support_memory(moda_unwind_thread_size(SUPPORT_FRAMES_MAX));
     uint64_t frames[SUPPORT_FRAMES_MAX];
-    support_walk(&result); /* pcs to build a stack of: */
-    cr_assert_geq(result.plain.count, 4);
     uintptr_t stack[512] = {0};
-    const uintptr_t code = (uintptr_t)result.frames[0];
     const moda_unwind_start start = {.pc = 16, .sp = (uintptr_t)stack, .fp = (uintptr_t)&stack[2]};
-    for (unsigned i = 2; i < 40; i += 4) { /* frame records, passed by guess: pc 16 has no tables */
-        stack[i] = (uintptr_t)&stack[i + 4];
-        stack[i + 1] = 8192 + i;
-    }
+    make_chain(stack, 40);
     const moda_walk first = moda_unwind(&start, thread, frames);
     cr_assert_eq(frames[3], 8192 + 10);
-    stack[11] = code - code % 16 + (uintptr_t)1; /* not where it was */
     stack[11] = 9999;
     const moda_walk second = moda_unwind(&start, thread, frames);
     cr_expect_eq(frames[3], 9999);
@@ -455,6 +461,71 @@ Test(walk, coroutines_come_and_go) {
 
 Test(walk, coroutines_of_a_thread_come_and_go) {
     run_thread(NULL, switch_coroutines, NULL);
+}
+
+/* What a walk keeps of a coroutine's stack must not be read again: half of it may be gone by then. The stack
+ * is a copy of our own, in which all rows hang on sp. */
+static char *copied_stack;
+static moda_unwind_start copied_start;
+
+NOINLINE static void copy_own_stack(void) {
+    const moda_unwind_start here = START_OF_CALLER();
+    copied_start = here;
+    copied_start.sp = (uintptr_t)copied_stack + 4096 - 512;
+    memcpy(copied_stack + 4096 - 512, (const void *)here.sp, 4096);
+    KEEP(copied_stack);
+}
+
+NOINLINE static void recurse_and_copy(int depth) {
+    char local[64];
+    KEEP(local);
+    if (depth > 0)
+        recurse_and_copy(depth - 1);
+    else
+        copy_own_stack();
+    KEEP(local);
+}
+
+Test(walk, a_stack_that_shrank_between_two_walks_is_not_believed) {
+    moda_unwind_thread *thread = support_memory(moda_unwind_thread_size(SUPPORT_FRAMES_MAX));
+    uint64_t frames[SUPPORT_FRAMES_MAX];
+    copied_stack = support_memory(65536);
+    recurse_and_copy(100);
+    const moda_walk whole = moda_unwind(&copied_start, thread, frames);
+    cr_assert_geq(whole.count, 20);
+    munmap(copied_stack + 4096, 61440);
+    const moda_walk half = moda_unwind(&copied_start, thread, frames);
+    cr_expect_lt(half.count, whole.count);
+    cr_expect_geq(half.count, 4);
+    cr_expect_eq(half.end, MOD_ALLOC_WALK_BROKEN);
+}
+
+/* One mapping: another stack, a page that can't be read, and the thread's own. */
+static char *two_stacks;
+enum { OTHER_BYTES = 65536, OWN_BYTES = 262144 };
+
+static void *enter_stacks(void *unused) {
+    moda_stack_own own = {0};
+    moda_stack_range range;
+    moda_stack_enter(&own, (uintptr_t)__builtin_frame_address(0), &range);
+    cr_expect(range.is_own);
+    cr_expect_eq(range.high, (uintptr_t)pthread_self());
+    moda_stack_enter(&own, (uintptr_t)two_stacks + 4096, &range);
+    cr_expect_not(range.is_own);
+    cr_expect_eq(range.high, (uintptr_t)two_stacks + 8192);
+    cr_expect_eq(own.barrier, (uintptr_t)two_stacks + OTHER_BYTES, "it will be probed for in each walk");
+    cr_expect(moda_stack_reaches(&range, (uintptr_t)two_stacks + OTHER_BYTES));
+    cr_expect_not(moda_stack_reaches(&range, (uintptr_t)two_stacks + OTHER_BYTES + 8));
+    return unused;
+}
+
+Test(walk, a_threads_own_stack_and_others_are_told_apart) {
+    two_stacks = support_memory(OTHER_BYTES + 4096 + OWN_BYTES);
+    mprotect(two_stacks + OTHER_BYTES, 4096, PROT_NONE);
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstack(&attributes, two_stacks + OTHER_BYTES + 4096, OWN_BYTES);
+    run_thread(&attributes, enter_stacks, NULL);
 }
 
 /* ---- code without tables ---- */
