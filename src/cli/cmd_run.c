@@ -363,6 +363,9 @@ static void print_sites(const run_state *run, const moda_report *report, const m
         }
         return;
     }
+    if (report == NULL) {
+        return;
+    }
     moda_table *const table = moda_table_build(report, MODA_BY_SITE, view->write.value, false, &error);
     if (table == NULL) {
         moda_cli_say(&run->args, "%s", error.text);
@@ -446,7 +449,7 @@ static int tell(run_state *run) {
         moda_out_char(&out, '\n');
         moda_cli_print_stats(&out, &stats);
         print_others(run, &out);
-        if (run->top > 0 && report != NULL) {
+        if (run->top > 0) {
             print_sites(run, report, &err, &out);
         }
     }

@@ -15,11 +15,8 @@
 #define MODA_CLI_LIBRARY_NAME "libmod_alloc.so"
 #endif
 
-/* From the executable's directory. The first two are set by the build: where the library is installed, and
- * where the build puts it. */
-static const char *const places[] = {
-    MODA_CLI_INSTALLED_FROM_BIN, MODA_CLI_BUILT_FROM_BIN, "../lib", ".",
-};
+/* From the executable's directory: where the build says that it installs, and as in the build tree. */
+static const char *const places[] = {MODA_CLI_INSTALLED_FROM_BIN, "../lib", "."};
 
 static void use(const moda_cli_args *args, const char *source, const char *name, char path[PATH_MAX]) {
     if (realpath(name, path) == NULL || access(path, R_OK) != 0) {

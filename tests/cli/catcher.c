@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * catcher.c - says which signals it gets: "ready", then "got N" for each; ends with status 40 + how many once it
+ * has waited a fifth of a second after the first.
+ */
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t count;
+
+static void say(const char *text) {
+    if (write(1, text, strlen(text)) < 0) {
+        _exit(9);
+    }
+}
+
+static void got(int signal) {
+    const char text[] = {'g', 'o', 't', ' ', (char)('0' + signal / 10), (char)('0' + signal % 10), '\n', '\0'};
+    say(text);
+    count++;
+}
+
+int main(void) {
+    const int signals[] = {SIGINT, SIGTERM, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2};
+    const struct sigaction action = {.sa_handler = got};
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
+        sigaction(signals[i], &action, NULL);
+    }
+    say("ready\n");
+    for (int i = 0; i < 100 && count == 0; i++) {
+        poll(NULL, 0, 100);
+    }
+    for (int i = 0; i < 5; i++) {
+        poll(NULL, 0, 50);
+    }
+    return 40 + count;
+}

@@ -1,0 +1,143 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# outputs.sh - what run, stat, report, merge and diff write, and that nothing is written unless asked for.
+. "${0%/*}/check.sh"
+allocate=$PROGRAMS/allocate
+
+# the counters, exactly: what 1000 blocks more of 64 bytes add
+try "$MOD_ALLOC" run --json base.json "$allocate" keep 0 64
+try "$MOD_ALLOC" run --json more.json "$allocate" keep 1000 64 pass 500 64 exit 3
+expect_status 3
+grown() { echo $(($(json more.json "$1") - $(json base.json "$1"))); }
+expect_equal "growth of alloc_count" "$(grown alloc_count)" 1500
+expect_equal "growth of free_count" "$(grown free_count)" 500
+expect_equal "growth of live_count" "$(grown live_count)" 1000
+expect_equal "growth of total_bytes" "$(grown total_bytes)" 96000
+expect_equal "growth of current_bytes" "$(grown current_bytes)" 64000
+expect_equal "growth of requested_bytes" "$(grown requested_bytes)" 96000
+expect_equal "exit_status" "$(json more.json exit_status)" 3
+expect_equal "signal" "$(json more.json signal)" None
+for key in mod_alloc mimalloc program pid threads peak_bytes peak_live_count elapsed_ns user_ns system_ns max_resident_bytes; do
+    [ -n "$(json more.json $key)" ] || fail "more.json lacks $key"
+done
+[ "$(json more.json max_resident_bytes)" -gt 100000 ] || fail "max_resident_bytes is $(json more.json max_resident_bytes)"
+try "$MOD_ALLOC" run --json threads.json "$allocate" threads 5
+expect_equal "threads" "$(json threads.json threads)" 6
+expect_err "6 threads"
+try "$MOD_ALLOC" run -q --json - "$allocate" say hello
+expect_out hello '"alloc_count"'
+
+# the table, and silence
+try "$MOD_ALLOC" run "$allocate" keep 1000 64 say hello
+expect_status 0
+expect_equal "standard output" "$out" "hello"
+expect_err "mod-alloc: allocate (pid " "exit status 0, 1 thread" allocated requested freed live peak time resident
+try "$MOD_ALLOC" run -q "$allocate" keep 1000 64
+expect_equal "stderr of --quiet" "$err" ""
+rm -f ./*.json
+expect_equal "files written without being asked for" "$(ls)" ""
+
+# call sites
+try "$MOD_ALLOC" run --exact --top 3 "$allocate" keep 1000 64 lose 500 64
+expect_err keep_blocks lose_blocks
+try "$MOD_ALLOC" run --exact --top 0 "$allocate" keep 1000 64
+expect_not_err keep_blocks
+try "$MOD_ALLOC" run --exact --top 1 "$allocate" keep 5000 64 lose 10 64
+expect_err keep_blocks
+expect_not_err lose_blocks
+try "$MOD_ALLOC" run --sample 1G "$allocate" keep 10 64
+expect_err "no call sites" "--exact"
+
+# the profile
+try "$MOD_ALLOC" run -x -o before.prof "$allocate" keep 1000 64
+expect_status 0
+expect_err "the profile is in before.prof"
+try "$MOD_ALLOC" run -q -x -o %e-%p-%%.prof "$allocate" keep 1000 64 lose 700 128 pass 10 32
+expect_status 0
+mv allocate-*-%.prof after.prof || fail "the pattern was not filled in: $(ls)"
+try "$MOD_ALLOC" stat after.prof
+expect_status 0
+expect_out allocate "exit status 0" allocated
+try "$MOD_ALLOC" stat --json stat.json after.prof
+live=$(json stat.json live_count)
+[ "$live" -ge 1700 ] && [ "$live" -lt 1800 ] || fail "stat.json has live_count $live"
+try "$MOD_ALLOC" run -q -x -o /nonexistent/x.prof "$allocate" keep 1 64
+expect_err "/nonexistent/x.prof"
+
+# every format, from run and from report
+for format in text dhat pprof heap_v2 folded speedscope json csv html; do
+    try "$MOD_ALLOC" run -q -x -F $format -o "run.$format" "$allocate" keep 1000 64
+    expect_status 0
+    [ -s "run.$format" ] || fail "run --format $format has written nothing"
+    try "$MOD_ALLOC" report --format $format -o "report.$format" after.prof
+    expect_status 0
+    [ -s "report.$format" ] || fail "report --format $format has written nothing"
+    case $format in
+    pprof) gzip -dc report.pprof ;;
+    html) cat report.html ;;
+    *) cat report.$format ;;
+    esac | grep -q 'keep_blocks' || [ $format = heap_v2 ] || fail "report --format $format does not name keep_blocks"
+done
+try "$MOD_ALLOC" run -x --format csv "$allocate" keep 10 64
+expect_err "wrote mod-alloc.allocate."
+[ -s mod-alloc.allocate.*.csv ] || fail "run --format without --output: $(ls)"
+try "$MOD_ALLOC" report -o by-suffix.csv after.prof
+cmp -s by-suffix.csv report.csv || fail "the suffix .csv does not give what --format csv gives"
+
+# rows and filters
+for by in site function file module thread; do
+    try "$MOD_ALLOC" report --by $by after.prof
+    expect_status 0
+    [ -n "$out" ] || fail "report --by $by is empty"
+done
+for value in allocated count live peak own_peak requested waste freed temporary remote lifetime; do
+    try "$MOD_ALLOC" report --value $value after.prof
+    expect_status 0
+done
+try "$MOD_ALLOC" report --filter lose_blocks after.prof
+expect_out lose_blocks
+case $out in *keep_blocks*) fail "--filter lose_blocks shows keep_blocks" ;; esac
+try "$MOD_ALLOC" report --drop lose_blocks after.prof
+expect_out keep_blocks
+case $out in *lose_blocks*) fail "--drop lose_blocks shows it" ;; esac
+try "$MOD_ALLOC" report --hide 'lose_blocks' after.prof
+case $out in *lose_blocks*) fail "--hide lose_blocks shows it" ;; esac
+expect_out main
+try "$MOD_ALLOC" report --filter no_such_function after.prof
+expect_status 0
+expect_err "no call site passes the filters"
+try "$MOD_ALLOC" report --no-symbols after.prof
+expect_out 0x
+case $out in *keep_blocks*) fail "--no-symbols names keep_blocks" ;; esac
+try "$MOD_ALLOC" report --tree after.prof
+expect_out main keep_blocks
+try "$MOD_ALLOC" report --bottom-up after.prof
+expect_out main keep_blocks
+
+# two profiles
+try "$MOD_ALLOC" diff before.prof after.prof
+expect_status 0
+expect_out lose_blocks
+try "$MOD_ALLOC" diff --by function --format csv before.prof after.prof
+expect_out ',new,0,' lose_blocks
+line=$(grep '"lose_blocks"' .out)
+case $line in *,new,0,89600,89600,*) ;; *) fail "diff of lose_blocks is '$line', expected 700 blocks of 128 bytes" ;; esac
+try "$MOD_ALLOC" merge -o sum.csv before.prof after.prof
+expect_status 0
+python3 - sum.csv <<'PYTHON' || fail "sum.csv does not hold 2000 blocks of keep_blocks"
+import csv, sys
+rows = list(csv.DictReader(open(sys.argv[1])))
+name = [k for k in rows[0] if any("keep_blocks" in (r[k] or "") for r in rows)][0]
+sys.exit(sum(int(r["allocated_count"]) for r in rows if "keep_blocks" in r[name]) != 2000)
+PYTHON
+
+# binary formats and a full disk
+try script -qec "$MOD_ALLOC report --format pprof after.prof" /dev/null
+case $out in *"not for a terminal"*) ;; *) command -v script > /dev/null && fail "pprof on a terminal: $out" ;; esac
+if [ -w /dev/full ]; then
+    try "$MOD_ALLOC" report -o /dev/full after.prof
+    expect_status 2
+    expect_err "/dev/full" "No space left"
+fi
+finish

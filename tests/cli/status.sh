@@ -1,0 +1,55 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+#
+# status.sh - `run` ends as the program ended, and lets it run as it would without.
+. "${0%/*}/check.sh"
+
+for code in 0 1 2 3 77 126 127 255; do
+    try "$MOD_ALLOC" run -q -- "$PROGRAMS/allocate" exit $code
+    expect_status $code
+done
+
+# by the same signal, as the parent sees it
+for signal in TERM KILL SEGV ABRT USR1 HUP; do
+    number=$(kill -l $signal)
+    python3 - "$number" "$MOD_ALLOC" run "$PROGRAMS/allocate" signal "$number" 2> .err <<'PYTHON' || fail "signal $signal is not passed on"
+import subprocess, sys
+status = subprocess.run(sys.argv[2:], stdin=subprocess.DEVNULL).returncode
+sys.exit(status != -int(sys.argv[1]))
+PYTHON
+    err=$(cat .err) what="allocate signal $signal"
+    expect_err "killed by signal $number (SIG$signal)" "is kept in mod-alloc.allocate."
+    kept=$(echo mod-alloc.allocate.*.prof)
+    try "$MOD_ALLOC" stat "$kept"
+    expect_status 0
+    expect_out "allocate"
+    rm -f mod-alloc.*.prof core*
+done
+
+# arguments, environment, input, output, working directory: the program's own
+cd / || exit 1
+printf 'the input\n' | LD_PRELOAD=libdl.so.2 HERE=there "$MOD_ALLOC" run -q -- \
+    sh -c 'read -r line; echo "$line|$HERE|$0|$*|$(pwd)|${LD_PRELOAD##*:}|${MOD_ALLOC_SAMPLE-unset}"; echo error >&2' zero 'a b' c \
+    > "$folder/.out" 2> "$folder/.err"
+expect_equal "output of sh" "$(cat "$folder/.out")" "the input|there|zero|a b c|/|libdl.so.2|unset"
+expect_equal "errors of sh" "$(cat "$folder/.err")" "error"
+cd "$folder" || exit 1
+
+# options reach the program as variables
+try "$MOD_ALLOC" run -q --sample 4K --frames 12 --seed 9 --unwind fp --memory 16M --buckets 128 --short-lived 5ms -- \
+    sh -c 'echo $MOD_ALLOC_SAMPLE $MOD_ALLOC_FRAMES $MOD_ALLOC_SEED $MOD_ALLOC_UNWIND $MOD_ALLOC_MEMORY $MOD_ALLOC_BUCKETS $MOD_ALLOC_SHORT_LIVED'
+expect_equal "variables" "$out" "4K 12 9 fp 16M 128 5ms"
+try "$MOD_ALLOC" run -q --exact -- sh -c 'echo $MOD_ALLOC_SAMPLE'
+expect_equal "MOD_ALLOC_SAMPLE of --exact" "$out" "1"
+
+# an ignored signal stays ignored in the program, SIGCHLD too
+(
+    trap '' INT CHLD
+    "$MOD_ALLOC" run -q -- sh -c 'kill -INT $$; echo survived'
+) > .out 2> .err
+expect_equal "output with SIGINT ignored" "$(cat .out)" "survived"
+
+# nothing is left behind
+left=$(find /dev/shm "${TMPDIR:-/tmp}" -maxdepth 1 -user "$(id -un)" -name 'mod-alloc.*' -newer "$folder/.start" 2> /dev/null)
+expect_equal "what is left in /dev/shm or TMPDIR" "$left" ""
+finish
