@@ -160,8 +160,7 @@ void moda_process_watch_thread(moda_shard *shard) {
 
 void moda_process_maintain(void) {
     if (moda_region_forked_unseen()) {
-        before_fork();
-        after_fork_in_child();
+        after_fork_in_child(); /* of a clone that ran no handlers: better late than never */
     }
     moda_region_touch_clock();
     moda_store_relaxed(&moda_region()->heap_committed_bytes, moda_heap_committed_bytes());

@@ -109,7 +109,7 @@ typedef struct moda_buckets {
 
 /* ---- threads ---- */
 
-enum { MODA_SLOT_FREE = 0, MODA_SLOT_TAKEN = 1, MODA_SLOT_ORPHAN = 2 };
+enum { MODA_SLOT_FREE = 0, MODA_SLOT_TAKEN = 1, MODA_SLOT_ORPHAN = 2, MODA_SLOT_HIDDEN = 3 /* in no region */ };
 
 typedef struct moda_peak_mark {
     int64_t bytes;
