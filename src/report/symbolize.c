@@ -648,6 +648,19 @@ static void name_by_symbol(moda_symbolizer *s, const object *o, uint64_t address
     symbol->function = demangle(s, found->name);
 }
 
+/* gcc leaves the linkage name out for templates over local types; then DW_AT_name has no namespace. The symbol at
+ * the function's place has it, and is taken if it is a mangled form of the same name. */
+static void complete_name(moda_symbolizer *s, const object *o, uint64_t address, moda_symbol *symbol) {
+    const char *const name = symbol->function;
+    if (name == NULL || symbol->linkage_name != name) return;
+    const text_symbol *const found = find_symbol(o, address);
+    if (found == NULL || (strncmp(found->name, "_Z", 2) != 0 && strncmp(found->name, "_R", 2) != 0)) return;
+    const size_t length = strcspn(name, "<( ");
+    if (length == 0 || memmem(found->name, strlen(found->name), name, length) == NULL) return;
+    symbol->linkage_name = found->name;
+    symbol->function = demangle(s, found->name);
+}
+
 /* Writes down what was found for one address. */
 static void conclude(unit_view *view, pending *p) {
     moda_symbolizer *const s = view->symbolizer;
@@ -661,8 +674,9 @@ static void conclude(unit_view *view, pending *p) {
         symbols[at].inline_depth = each->depth;
         if (each->outer != NULL) name_call(view, &each->die, &symbols[at + 1]);
     }
-    if (symbols[count - 1].function == NULL)
-        name_by_symbol(s, view->object, p->address + view->object->dwarf_bias, &symbols[count - 1]);
+    const uint64_t address = p->address + view->object->dwarf_bias;
+    if (symbols[count - 1].function == NULL) name_by_symbol(s, view->object, address, &symbols[count - 1]);
+    else complete_name(s, view->object, address, &symbols[count - 1]);
     if (count > 1) view->object->facts.has_inlines = true;
     p->lookup->symbols = symbols;
     p->lookup->symbol_count = count;

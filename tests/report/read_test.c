@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * read_test.c - read.c and merge.c: a region's figures come out as they went in, from memory, files and running
+ * processes; and what is damaged is refused in one line that says where.
+ */
+#include "make_region.h"
+#include "report/report.h"
+
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static moda_profile *read_made(make_region *region, moda_error *error) {
+    const size_t size = make_region_finish(region);
+    return moda_profile_read_memory(make_region_bytes(region), size, "made", false, error);
+}
+
+static const moda_profile_site *site_by_id(const moda_profile *profile, uint32_t id) {
+    for (size_t i = 0; i < profile->site_count; i++)
+        if (profile->sites[i].id == id) return &profile->sites[i];
+    return NULL;
+}
+
+/* The figures stand above make_region_example. */
+static void check_example(const moda_profile *profile) {
+    const uint64_t total = 10 * 112 + 5 * 4096 + 3 * 64 + (1 << 20) + 1000 * 16 + 32;
+    cr_assert_eq(profile->totals.alloc_count, 1020);
+    cr_assert_eq(profile->totals.free_count, 1007);
+    cr_assert_eq(profile->totals.total_bytes, total);
+    cr_assert_eq(profile->totals.requested_bytes, 10 * 100 + 5 * 4096 + 3 * 60 + (1 << 20) + 1000 + 32);
+    cr_assert_eq(profile->totals.current_bytes, 4 * 112 + 5 * 4096 + 3 * 64 + 32);
+    cr_assert_eq(profile->totals.live_count, 13);
+    cr_assert_eq(profile->totals.peak_bytes, 10 * 112 + 5 * 4096 + 3 * 64 + (1 << 20));
+    cr_assert_eq(profile->totals.peak_live_count, 19);
+    cr_assert_eq(profile->site_count, 6);
+    cr_assert_eq(profile->site_totals.of[MODA_VALUE_ALLOCATED_BYTES], (int64_t)total);
+    cr_assert_eq(profile->site_totals.of[MODA_VALUE_AT_PEAK_BYTES], (int64_t)profile->totals.peak_bytes);
+    cr_assert_eq(profile->site_totals.of[MODA_VALUE_AT_PEAK_COUNT], 19);
+    cr_assert_eq(profile->site_totals.of[MODA_VALUE_LIVE_BYTES], (int64_t)profile->totals.current_bytes);
+    cr_assert(profile->is_exact);
+    cr_assert_eq(profile->processes[0].torn, 0);
+    cr_assert_eq(profile->thread_count, 3);
+    cr_assert_str_eq(profile->threads[1].name, "worker");
+    cr_assert_eq(profile->size_classes[4], 1000); /* up to 16 */
+    cr_assert_eq(profile->size_classes[7], 10);   /* up to 128 */
+    cr_assert_eq(profile->processes[0].timeline_count, 5);
+    cr_assert_eq(profile->processes[0].timeline[4].current_bytes, 5u << 20);
+
+    const moda_values *const small = &site_by_id(profile, 1)->values;
+    cr_assert_eq(small->of[MODA_VALUE_ALLOCATED_COUNT], 10);
+    cr_assert_eq(small->of[MODA_VALUE_WASTE_BYTES], 120);
+    cr_assert_eq(small->of[MODA_VALUE_FREED_COUNT], 6);
+    cr_assert_eq(small->of[MODA_VALUE_REMOTE_FREE_COUNT], 6);
+    cr_assert_eq(small->of[MODA_VALUE_LIVE_BYTES], 4 * 112);
+    cr_assert_eq(small->of[MODA_VALUE_LIFETIME_COUNT], 6);
+    cr_assert_eq(small->of[MODA_VALUE_LIFETIME_MIN_NS], 5100000);
+    cr_assert_eq(small->of[MODA_VALUE_LIFETIME_NS], 6 * 5100000);
+    cr_assert_eq(small->of[MODA_VALUE_TEMPORARY_COUNT], 0);
+    const moda_values *const temporary = &site_by_id(profile, 5)->values;
+    cr_assert_eq(temporary->of[MODA_VALUE_TEMPORARY_COUNT], 1000);
+    cr_assert_eq(temporary->of[MODA_VALUE_OWN_PEAK_BYTES], 16);
+    cr_assert_eq(temporary->of[MODA_VALUE_AT_PEAK_BYTES], 0);
+    cr_assert_eq(temporary->of[MODA_VALUE_LIVE_BYTES], 0);
+    cr_assert_eq(moda_values_standard_error(temporary, MODA_VALUE_ALLOCATED_BYTES), 0.0);
+}
+
+Test(read, the_examples_figures_come_out_as_they_went_in) {
+    make_region *const region = make_region_example();
+    moda_error error = {.text = ""};
+    moda_profile *const profile = read_made(region, &error);
+    cr_assert_not_null(profile, "%s", error.text);
+    check_example(profile);
+    moda_profile_free(profile);
+    make_region_free(region);
+}
+
+/* One thread, 20 sites, random blocks: with few deltas (which are given up all the time), with many (which stay
+ * full), and without. */
+static moda_profile *churn(uint32_t deltas) {
+    make_region *const region = make_region_new(1 << 20);
+    moda_shard *const thread = make_region_thread(region, 1, "one", deltas);
+    moda_site *sites[20];
+    make_block *blocks[100] = {NULL};
+    for (uint64_t i = 0; i < 20; i++) sites[i] = make_region_site(region, &i, 1, thread);
+    uint64_t random = 1;
+    for (int i = 0; i < 20000; i++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        make_block **const block = &blocks[(random >> 33) % 100];
+        const uint64_t size = (random >> 40) % 1000 + 1;
+        if (*block != NULL) {
+            make_region_release(region, thread, *block);
+            *block = NULL;
+        } else {
+            *block = make_region_allocate(region, thread, sites[(random >> 50) % 20], size, size, 65536);
+        }
+        make_region_pass_time(region, random >> 52);
+    }
+    moda_error error = {.text = ""};
+    moda_profile *const profile = read_made(region, &error);
+    cr_assert_not_null(profile, "%s", error.text);
+    make_region_free(region);
+    return profile;
+}
+
+Test(read, what_threads_still_hold_is_added_to_the_sites) {
+    moda_profile *const plain = churn(0);
+    const uint32_t caches[] = {2, 8, 64};
+    for (int i = 0; i < 3; i++) {
+        moda_profile *const with_deltas = churn(caches[i]);
+        cr_assert_eq(with_deltas->site_count, plain->site_count);
+        for (size_t k = 0; k < plain->site_count; k++)
+            for (int v = 0; v < MODA_VALUE_COUNT; v++)
+                cr_assert_eq(with_deltas->sites[k].values.of[v], plain->sites[k].values.of[v],
+                             "%u deltas, site %zu, %s: %ld, not %ld", caches[i], k, moda_value_infos[v].key,
+                             with_deltas->sites[k].values.of[v], plain->sites[k].values.of[v]);
+        moda_profile_free(with_deltas);
+    }
+    cr_assert_eq(plain->site_totals.of[MODA_VALUE_AT_PEAK_BYTES], (int64_t)plain->totals.peak_bytes);
+    moda_profile_free(plain);
+}
+
+/* A weight of w: the estimate is w blocks, its standard error sqrt(w (w - 1)) blocks. */
+Test(read, a_sampled_site_has_a_standard_error) {
+    make_region *const region = make_region_new(1 << 20);
+    make_region_header(region)->sample_bytes = 524288;
+    moda_shard *const thread = make_region_thread(region, 1, "one", 0);
+    const uint64_t frame = 4096;
+    moda_site *const site = make_region_site(region, &frame, 1, thread);
+    for (int i = 0; i < 4; i++) make_region_allocate(region, thread, site, 64, 64, 10 * 65536);
+    moda_error error = {.text = ""};
+    moda_profile *const profile = read_made(region, &error);
+    cr_assert_not_null(profile, "%s", error.text);
+    const moda_values *const values = &profile->sites[0].values;
+    cr_assert_eq(values->of[MODA_VALUE_ALLOCATED_COUNT], 40);
+    cr_assert_eq(values->of[MODA_VALUE_ALLOCATED_BYTES], 2560);
+    cr_assert_float_eq(moda_values_standard_error(values, MODA_VALUE_ALLOCATED_COUNT), 18.974, 0.001);
+    cr_assert_float_eq(moda_values_standard_error(values, MODA_VALUE_ALLOCATED_BYTES), 64 * 18.974, 0.1);
+    cr_assert_not(profile->is_exact);
+    moda_profile_free(profile);
+    make_region_free(region);
+}
+
+/* ---- damaged ones ---- */
+
+static void expect_refusal(make_region *region, size_t size, const char *what) {
+    moda_error error = {.text = ""};
+    moda_profile *const profile =
+        moda_profile_read_memory(make_region_bytes(region), size, "a/file.prof", false, &error);
+    cr_assert_null(profile, "expected: %s", what);
+    cr_assert(strncmp(error.text, "a/file.prof: ", 13) == 0, "no file in: %s", error.text);
+    cr_assert_not_null(strstr(error.text, what), "expected \"%s\" in: %s", what, error.text);
+    cr_assert_null(strchr(error.text, '\n'));
+}
+
+Test(read, damage_is_named_with_its_place) {
+    make_region *region = make_region_example();
+    const size_t size = make_region_finish(region);
+    moda_region_header *const h = make_region_header(region);
+    const moda_region_header whole = *h;
+
+    expect_refusal(region, 0, "not a mod-alloc profile");
+    expect_refusal(region, 100, "ends inside the header, expected at least 4096 bytes");
+    expect_refusal(region, size - 64, "(truncated?)");
+    h->magic[0] = 'X';
+    expect_refusal(region, size, "not a mod-alloc profile, expected \"MODALLOC\"");
+    *h = whole;
+    h->byte_order = __builtin_bswap32(h->byte_order);
+    expect_refusal(region, size, "at offset 12: written on a machine of the other byte order");
+    *h = whole;
+    h->version = MODA_REGION_VERSION + 1;
+    expect_refusal(region, size, "at offset 8: profile version 2, expected 1 (a newer mod-alloc wrote it)");
+    *h = whole;
+    h->shard_size++;
+    expect_refusal(region, size, "shard size is ");
+    *h = whole;
+    h->site_list = UINT32_MAX;
+    expect_refusal(region, size, "the ref to a site leads to offset");
+    *h = whole;
+    h->modules = h->modules + 1; /* not a multiple of 64 */
+    expect_refusal(region, size, "the ref to a module leads to offset");
+    *h = whole;
+    h->used = 10;
+    expect_refusal(region, size, "the size in use is 10, expected a size between");
+    *h = whole;
+
+    moda_site *const site = make_region_at(region, h->site_list);
+    const moda_ref next = site->next_in_list;
+    site->next_in_list = h->site_list;
+    expect_refusal(region, size, "expected no cycle");
+    site->next_in_list = next;
+    site->frame_count = 600;
+    expect_refusal(region, size, "number of frames is 600, expected at most 512");
+    site->frame_count = 2;
+    site->walk_end = 99;
+    expect_refusal(region, size, "how the walk ended is 99");
+    site->walk_end = 0;
+
+    moda_module *const module = make_region_at(region, h->modules);
+    module->path_length = 1u << 30;
+    expect_refusal(region, size, "path length is 1073741824");
+    module->path_length = (uint32_t)strlen(module->path);
+    module->build_id_length = 33;
+    expect_refusal(region, size, "build id length is 33, expected at most 32");
+    module->build_id_length = 20;
+    make_region_free(region);
+}
+
+/* Every 13th byte changed in three ways, and every length: a profile or a message, never a crash (the same test
+ * runs under AddressSanitizer). */
+static void try(const uint8_t *bytes, size_t size) {
+    moda_error error = {.text = ""};
+    moda_profile *const profile = moda_profile_read_memory(bytes, size, "x", false, &error);
+    cr_assert((profile == NULL) == (error.text[0] != 0), "%s", error.text);
+    moda_profile_free(profile);
+}
+
+Test(read, no_changed_byte_and_no_cut_brings_the_reader_down) {
+    make_region *const region = make_region_example();
+    const size_t size = make_region_finish(region);
+    uint8_t *const bytes = make_region_bytes(region);
+    for (size_t at = 0; at < size; at += at < 4096 ? 1 : 13) {
+        const uint8_t old = bytes[at];
+        bytes[at] = (uint8_t)~old;
+        try(bytes, size);
+        bytes[at] = old ^ 1;
+        try(bytes, size);
+        bytes[at] = old;
+    }
+    for (size_t cut = 0; cut < size; cut += 997) try(bytes, cut);
+    make_region_free(region);
+}
+
+Test(read, a_record_left_half_written_is_counted_not_refused) {
+    make_region *const region = make_region_example();
+    make_region_finish(region);
+    moda_site *const site = make_region_at(region, make_region_header(region)->site_list);
+    site->counts_lock = 1;
+    moda_error error = {.text = ""};
+    moda_profile *const profile = read_made(region, &error);
+    cr_assert_not_null(profile, "%s", error.text);
+    cr_assert_eq(profile->processes[0].torn, 1);
+    moda_profile_free(profile);
+    make_region_free(region);
+}
+
+/* ---- files and processes ---- */
+
+Test(read, a_file_reads_as_memory_does) {
+    make_region *const region = make_region_example();
+    char path[] = "/tmp/moda_read_XXXXXX";
+    const int fd = mkstemp(path);
+    cr_assert(fd >= 0 && make_region_save(region, path));
+    close(fd);
+    moda_error error = {.text = ""};
+    moda_profile *const profile = moda_profile_read(path, &error);
+    cr_assert_not_null(profile, "%s", error.text);
+    check_example(profile);
+    moda_profile_free(profile);
+    cr_assert(truncate(path, 5000) == 0);
+    cr_assert_null(moda_profile_read(path, &error));
+    cr_assert_not_null(strstr(error.text, "truncated?"), "%s", error.text);
+    unlink(path);
+    make_region_free(region);
+}
+
+Test(read, a_missing_file_and_a_folder_are_named) {
+    moda_error error = {.text = ""};
+    cr_assert_null(moda_profile_read("/nowhere/x.prof", &error));
+    cr_assert_str_eq(error.text, "/nowhere/x.prof: cannot be opened: No such file or directory");
+    error.text[0] = 0;
+    cr_assert_null(moda_profile_read("/tmp", &error));
+    cr_assert_str_eq(error.text, "/tmp: is not a regular file, expected a profile");
+}
+
+/* A child that holds a region in anonymous memory (behind other anonymous pages, with which the kernel joins it),
+ * and one that holds it in a file. */
+static pid_t spawn(const char *file) {
+    int ready[2];
+    cr_assert(pipe(ready) == 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        make_region *const region = make_region_example();
+        const size_t size = (make_region_finish(region) + 4095) & ~(size_t)4095;
+        uint8_t *memory;
+        if (file != NULL) {
+            make_region_header(region)->flags &= ~(uint32_t)MODA_REGION_CLEAN_EXIT;
+            make_region_save(region, file);
+            FILE *const opened = fopen(file, "r+e");
+            memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fileno(opened), 0);
+        } else {
+            memory = mmap(NULL, size + 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            memory += 8192;
+            memcpy(memory, make_region_bytes(region), make_region_finish(region));
+        }
+        moda_region_header *const h = (moda_region_header *)(void *)memory;
+        h->region_base = (uint64_t)(uintptr_t)memory;
+        h->pid = (uint32_t)getpid();
+        const bool is_told = write(ready[1], "x", 1) == 1;
+        pause();
+        _exit(is_told ? 0 : 1);
+    }
+    char x;
+    cr_assert(read(ready[0], &x, 1) == 1);
+    close(ready[0]);
+    close(ready[1]);
+    return child;
+}
+
+static void check_child(pid_t child) {
+    char number[16];
+    snprintf(number, sizeof number, "%d", (int)child);
+    moda_error error = {.text = ""};
+    moda_profile *const profile = moda_profile_read(number, &error);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    cr_assert_not_null(profile, "%s", error.text);
+    check_example(profile);
+    cr_assert(profile->processes[0].is_live);
+    moda_profile_free(profile);
+}
+
+Test(read, a_running_processs_anonymous_region_is_found_in_its_memory) {
+    check_child(spawn(NULL));
+}
+
+Test(read, a_running_processs_file_is_found) {
+    char path[] = "/tmp/moda_live_XXXXXX";
+    close(mkstemp(path));
+    check_child(spawn(path));
+    unlink(path);
+}
+
+Test(read, a_process_without_a_profile_is_told_so) {
+    const pid_t child = fork();
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    moda_error error = {.text = ""};
+    moda_profile *const profile = moda_profile_read_process(child, &error);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    cr_assert_null(profile);
+    cr_assert_not_null(strstr(error.text, "no profile in its memory"), "%s", error.text);
+}
+
+/* ---- merging ---- */
+
+Test(merge, two_profiles_add_up) {
+    make_region *const region = make_region_example();
+    moda_error error = {.text = ""};
+    moda_profile *const one = read_made(region, &error);
+    cr_assert_not_null(one, "%s", error.text);
+    const moda_profile *const parts[] = {one, one};
+    moda_profile *const both = moda_profile_merge(parts, 2, &error);
+    cr_assert_not_null(both, "%s", error.text);
+    cr_assert_eq(both->process_count, 2);
+    cr_assert_eq(both->site_count, 2 * one->site_count);
+    cr_assert_eq(both->totals.total_bytes, 2 * one->totals.total_bytes);
+    cr_assert_eq(both->sites[one->site_count].process, 1);
+    const size_t sites = one->site_count;
+    const int64_t bytes = one->site_totals.of[MODA_VALUE_ALLOCATED_BYTES];
+    moda_profile_free(one); /* the parts may go at once */
+    moda_report *const report = moda_report_build(both, NULL, &error);
+    cr_assert_not_null(report, "%s", error.text);
+    /* The one at 0x1234, in no module, may be anything in the other process. */
+    cr_assert_eq(report->stack_count, sites + 1, "equal stacks of two processes are one");
+    cr_assert_eq(report->totals.of[MODA_VALUE_ALLOCATED_BYTES], 2 * bytes);
+    moda_report_free(report);
+    moda_profile_free(both);
+    make_region_free(region);
+}
