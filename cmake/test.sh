@@ -6,8 +6,7 @@
 #   gcc      all tests, as released
 #   asserts  all tests, with every law checked while running (MOD_ALLOC_ASSERTS=full)
 #   clang    all tests, warnings of both compilers being errors; clang-tidy
-#   asan     rooms, report and command line under AddressSanitizer and UndefinedBehaviorSanitizer
-#   tsan     rooms under ThreadSanitizer
+#   asan     rooms and report under AddressSanitizer and UndefinedBehaviorSanitizer
 #   aarch64  rooms and small programs, cross-compiled, run by qemu-user
 #
 # MOD_ALLOC_MIMALLOC_DIR=folder takes mimalloc's sources from there. BUILD=folder builds there (default: build).
@@ -64,13 +63,7 @@ stage_asan() {
     flags="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
     configure asan -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++ -DMOD_ALLOC_ASSERTS=on \
         -DCMAKE_C_FLAGS="$flags" -DCMAKE_CXX_FLAGS="$flags"
-    run_tests asan -L 'unit|report'
-}
-stage_tsan() {
-    flags="-fsanitize=thread"
-    configure tsan -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++ -DMOD_ALLOC_ASSERTS=on \
-        -DCMAKE_C_FLAGS="$flags" -DCMAKE_CXX_FLAGS="$flags"
-    run_tests tsan -L unit
+    run_tests asan
 }
 stage_aarch64() {
     configure aarch64 -DCMAKE_TOOLCHAIN_FILE="$PWD/cmake/aarch64-linux-gnu.cmake"
@@ -80,12 +73,12 @@ stage_aarch64() {
 # shellcheck disable=SC2086
 install_missing $packages_build $packages_test
 mkdir -p "$build"
-[ $# -gt 0 ] || set -- gcc asserts clang asan tsan aarch64
+[ $# -gt 0 ] || set -- gcc asserts clang asan aarch64
 for stage in "$@"; do
     case "$stage" in
-    gcc | asserts | clang | asan | tsan | aarch64) ;;
+    gcc | asserts | clang | asan | aarch64) ;;
     *)
-        echo "test.sh: there is no stage '$stage' (gcc asserts clang asan tsan aarch64)" >&2
+        echo "test.sh: there is no stage '$stage' (gcc asserts clang asan aarch64)" >&2
         exit 2
         ;;
     esac

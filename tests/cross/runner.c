@@ -13,11 +13,31 @@ enum { STATUS_FAILED = 97, STATUS_SKIPPED = 98 };
 #define TIMEOUT_SECONDS 240
 
 static struct cross_test *tests;
+static struct cross_suite *suites;
 static bool has_failed; /* in the process of one test */
 
 void cross_register(struct cross_test *test) {
     test->next = tests;
     tests = test;
+}
+
+void cross_register_suite(struct cross_suite *suite) {
+    suite->next = suites;
+    suites = suite;
+}
+
+/* The options of a test, with those of its suite where it has none. */
+static struct cross_options options_of(const struct cross_test *test) {
+    struct cross_options options = test->options;
+    for (const struct cross_suite *suite = suites; suite != NULL; suite = suite->next) {
+        if (strcmp(suite->name, test->suite) == 0) {
+            options.init = options.init != NULL ? options.init : suite->options.init;
+            options.fini = options.fini != NULL ? options.fini : suite->options.fini;
+            options.timeout = options.timeout > 0 ? options.timeout : suite->options.timeout;
+            options.signal = options.signal != 0 ? options.signal : suite->options.signal;
+        }
+    }
+    return options;
 }
 
 void cross_fail(bool is_fatal, const char *file, int line, const char *claim, const char *format, ...) {
@@ -38,13 +58,14 @@ void cross_skip(void) {
 }
 
 static void run_here(const struct cross_test *test, void *row) {
-    alarm(test->options.timeout > 0 ? (unsigned)test->options.timeout + 1 : TIMEOUT_SECONDS);
-    if (test->options.init != NULL) {
-        test->options.init();
+    const struct cross_options options = options_of(test);
+    alarm(options.timeout > 0 ? (unsigned)options.timeout + 1 : TIMEOUT_SECONDS);
+    if (options.init != NULL) {
+        options.init();
     }
     test->run(row);
-    if (test->options.fini != NULL) {
-        test->options.fini();
+    if (options.fini != NULL) {
+        options.fini();
     }
     exit(has_failed ? STATUS_FAILED : 0);
 }
@@ -62,9 +83,9 @@ static bool run_in_child(const struct cross_test *test, void *row) {
         printf("skipped %s::%s\n", test->suite, test->name);
         return true;
     }
-    const bool is_good = test->options.signal != 0
-                             ? WIFSIGNALED(status) && WTERMSIG(status) == test->options.signal
-                             : WIFEXITED(status) && WEXITSTATUS(status) == test->options.exit_code;
+    const struct cross_options options = options_of(test);
+    const bool is_good = options.signal != 0 ? WIFSIGNALED(status) && WTERMSIG(status) == options.signal
+                                             : WIFEXITED(status) && WEXITSTATUS(status) == options.exit_code;
     if (!is_good) {
         printf("FAILED %s::%s (wait status 0x%x)\n", test->suite, test->name, (unsigned)status);
     }

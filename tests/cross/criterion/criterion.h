@@ -37,7 +37,15 @@ struct cross_test {
     struct cross_test *next;
 };
 
+/* What a suite's tests have in common, where a test does not say otherwise. */
+struct cross_suite {
+    const char *name;
+    struct cross_options options;
+    struct cross_suite *next;
+};
+
 void cross_register(struct cross_test *test);
+void cross_register_suite(struct cross_suite *suite);
 __attribute__((format(printf, 5, 6))) void cross_fail(bool is_fatal, const char *file, int line,
                                                       const char *claim, const char *format, ...);
 __attribute__((noreturn)) void cross_skip(void);
@@ -51,6 +59,13 @@ __attribute__((noreturn)) void cross_skip(void);
                                          .options = {__VA_ARGS__}};                                          \
         cross_register(&test);                                                                               \
     }
+
+#define TestSuite(suite_, ...)                                                                               \
+    __attribute__((constructor)) static void cross_add_suite_##suite_(void) {                                \
+        static struct cross_suite suite = {.name = #suite_, .options = {__VA_ARGS__}};                       \
+        cross_register_suite(&suite);                                                                        \
+    }                                                                                                        \
+    _Static_assert(1, "so that a semicolon may follow")
 
 #define Test(suite_, name_, ...)                                                                             \
     static void cross_body_##suite_##_##name_(void);                                                         \
