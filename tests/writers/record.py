@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+#
+# record.py LIBMOD_ALLOC.SO WRITE_REPORT INLINED FOLDER - records real programs, every allocation, writes each
+# recording in all formats, lets compare.py compare these, and compares blocks and requested bytes with Valgrind's
+# DHAT on the same command: whole-program totals, and each function's.
+#
+# Valgrind leaves a block that realloc moves at its first site, we give it to the one that called realloc; both
+# count realloc as one more block of the new size. So totals are equal always, and functions are, but for those
+# named in `moves`, whose blocks move between them: of these the sum is compared.
+import json, os, re, shutil, subprocess, sys, tempfile
+from collections import Counter
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+FRAME = re.compile(r"^0x([0-9a-f]+): (.+) \((?:in )?(.+?)(?::(\d+))?(?::(\d+))?\)$", re.I)
+SQL = """create table t(a integer primary key, b text, c real);
+with recursive n(i) as (select 1 union all select i+1 from n where i<3000) insert into t select i, hex(i*7919)||'-'||i, i*1.5 from n;
+create index tb on t(b);
+select count(*), sum(length(b)) from t where b like '3%';
+select substr(b,1,2) k, count(*) from t group by k order by 2 desc, 1 limit 3;
+"""
+PERL = """my %seen; for my $i (1..4000) { my $k = "key" . ($i * 7919 % 1009); push @{$seen{$k}}, $i; }
+my $n = 0; for (sort keys %seen) { $n += @{$seen{$_}}; my $s = join ",", @{$seen{$_}}; $n += length $s; } print "$n\\n";
+"""
+LUA = """local t = {} for i = 1, 3000 do t[i] = { name = "n" .. i, v = i } end
+table.sort(t, function(a, b) return a.v > b.v end) local s = 0 for _, x in ipairs(t) do s = s + #x.name end print(s)
+"""
+
+
+def programs(inlined):
+    yield "cpp", [inlined], "", set()
+    # Stripped: all of its own code is one name, that of its object.
+    yield "sqlite3", ["sqlite3", ":memory:"], SQL, set()
+    yield "perl", ["perl", "-e", PERL], "", {"Perl_safesysmalloc", "Perl_safesyscalloc", "Perl_safesysrealloc"}
+    yield "lua", ["lua5.4", "-e", LUA], "", set()
+
+
+def environment(library, recording):
+    """Programs copy their environment: under both tools it has the same variables, with values as long."""
+    own = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "PERL_HASH_SEED": "0", "PERL_PERTURB_KEYS": "0", "HOME": "/",
+           "MOD_ALLOC_SAMPLE": "1", "MOD_ALLOC_FRAMES": "128", "MOD_ALLOC_PROFILE": str(recording)}
+    ours = {**own, "LD_PRELOAD": str(library)}
+    if shutil.which("valgrind"):
+        text = subprocess.run(["valgrind", "-q", "--tool=dhat", "--dhat-out-file=/dev/null", "env"], env=own,
+                              capture_output=True, text=True).stdout
+        theirs = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        for key, value in theirs.items():
+            if key == "LD_PRELOAD": # empty entries are no entries
+                ours[key] = ours[key].ljust(len(value), ":")
+            elif key not in ours and key != "_":
+                ours[key] = value
+    return own, ours
+
+
+def key_of(name, place):
+    """Valgrind names inlined functions without scope and arguments, and takes another of glibc's aliases: the bare
+    name is what both know. Code without names is told apart by its object."""
+    if name == "???":
+        return "in " + os.path.realpath(place)
+    while (shorter := re.sub(r"<[^<>]*>", "", name)) != name:
+        name = shorter
+    name = re.sub(r"\(.*", "", name.replace("(anonymous namespace)::", "")).split("::")[-1].split(" ")[-1]
+    return re.sub(r"^(__GI_)?_*", "", name) or "?"
+
+
+def read_valgrind(path):
+    data, blocks, size = json.loads(path.read_text(errors="replace")), Counter(), Counter()
+    for pp in data["pps"]:
+        frames = [FRAME.match(data["ftbl"][f]) for f in pp["fs"]]
+        frames = [f for f in frames if f and "vgpreload" not in f[3]] or [None]
+        key = key_of(frames[0][2], frames[0][3]) if frames[0] else "none"
+        blocks[key] += pp["tbk"]
+        size[key] += pp["tb"]
+    return blocks, size
+
+
+def read_ours(path):
+    report, blocks, size = json.loads(path.read_text(encoding="utf-8")), Counter(), Counter()
+    for row in report["rows"]:
+        frame = report["frames"][row["stack"][0]]
+        key = key_of(frame["function"] if frame["is_named"] else "???", frame["module"])
+        blocks[key] += row["values"]["allocated_count"]
+        size[key] += row["values"]["requested_bytes"]
+    assert report["is_exact"] and report["site_totals"]["allocated_count"] == report["totals"]["alloc_count"]
+    return report, blocks, size
+
+
+def run(command, text, variables):
+    done = subprocess.run(command, input=text, capture_output=True, text=True, env=variables, timeout=300)
+    assert done.returncode == 0, (command, done.stderr)
+    return done.stdout
+
+
+def against_valgrind(name, command, text, variables, moves, own, blocks, size):
+    run(["valgrind", "-q", "--tool=dhat", "--num-callers=100", f"--dhat-out-file={own / 'valgrind.json'}", *command], text,
+        variables)
+    v_blocks, v_size = read_valgrind(own / "valgrind.json")
+    differing = {k for k in set(blocks) | set(v_blocks) if (blocks[k], size[k]) != (v_blocks[k], v_size[k])}
+    totals = (sum(blocks.values()), sum(size.values()))
+    v_totals = (sum(v_blocks.values()), sum(v_size.values()))
+    is_fine = totals == v_totals and differing <= moves
+    print(f"{name}: {totals[0]} blocks, {totals[1]} bytes; Valgrind {v_totals[0]}, {v_totals[1]}; {len(blocks)} "
+          f"functions, {len(differing - moves)} differ" + (f" and {len(differing)} by realloc" if differing & moves else ""))
+    for k in sorted(differing - moves, key=lambda k: -abs(size[k] - v_size[k]))[:8]:
+        print(f"    {k}: {blocks[k]} blocks, {size[k]} bytes; Valgrind {v_blocks[k]}, {v_size[k]}")
+    return 0 if is_fine else 1
+
+
+def check_inlined(report):
+    frames = report["frames"]
+    stacks = [[frames[f] for f in row["stack"]] for row in report["rows"]]
+    assert any(s[0]["function"].endswith("take(unsigned long)") and s[0]["is_inlined"] and
+               s[1]["function"].startswith("int* shapes::make_array<int>") and s[0]["address"] == s[1]["address"]
+               for s in stacks), "take is inlined into make_array, and not shown so"
+    live = [r["values"] for r, s in zip(report["rows"], stacks) if "double* shapes::make_array" in s[1]["function"]]
+    assert [(v["live_count"], v["live_requested_bytes"]) for v in live] == [(1, 40000)], live
+
+
+def record(name, command, text, moves, library, write_report, own):
+    variables, with_library = environment(library, own / "recording")
+    shutil.rmtree(own, ignore_errors=True)
+    own.mkdir(parents=True)
+    assert run(command, text, with_library) == run(command, text, variables), f"{name}: its output differs"
+    subprocess.run([write_report, own / "recording", own], check=True, stdout=subprocess.DEVNULL)
+    bad = subprocess.run([sys.executable, "-B", HERE / "compare.py", own]).returncode
+    report, blocks, size = read_ours(own / "report.json")
+    if name == "cpp":
+        check_inlined(report)
+    if shutil.which("valgrind"):
+        bad += against_valgrind(name, command, text, variables, moves, own, blocks, size)
+    return bad
+
+
+def main():
+    library, write_report, inlined, folder = sys.argv[1:5]
+    bad = 0
+    with tempfile.TemporaryDirectory() as short: # a path no longer than that of Valgrind's own libraries
+        link = Path(short) / "libmod_alloc.so"
+        link.symlink_to(Path(library).resolve())
+        for name, command, text, moves in programs(inlined):
+            if shutil.which(command[0]):
+                bad += record(name, command, text, moves, link, write_report, Path(folder) / name)
+            else:
+                print(f"{name}: not here")
+    return 1 if bad else 0
+
+
+sys.exit(main())
