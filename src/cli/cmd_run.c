@@ -445,6 +445,7 @@ static int tell(run_state *run) {
     err = view;
     moda_cli_open_stderr(&err, &out);
     err.write.top = run->top;
+    err.write.value = MODA_VALUE_ALLOCATED_BYTES;
     if (!run->is_quiet) {
         moda_out_char(&out, '\n');
         moda_cli_print_stats(&out, &stats);

@@ -100,10 +100,10 @@ for command in run report diff merge stat top; do
 done
 
 # options of the program are the program's
-try "$MOD_ALLOC" run -q echo --help
+try "$MOD_ALLOC" run -q printf '%s' --help
 expect_status 0
 expect_equal "output of '$what'" "$out" "--help"
-try "$MOD_ALLOC" run -q -- echo -q -- --version
+try "$MOD_ALLOC" run -q -- env echo -q -- --version
 expect_status 0
 expect_equal "output of '$what'" "$out" "-q -- --version"
 # long options may be cut; = and blank, letters joined

@@ -57,7 +57,10 @@ if command -v bash > /dev/null; then
     expect_equal "completion of 're'" "$(complete mod-alloc re)" "report"
     touch 'a profile'
     expect_equal "completion of 'stat a'" "$(complete mod-alloc stat a)" "a profile"
-    expect_equal "completion of a program" "$(complete mod-alloc run --exact -- basenam)" "basename"
+    case $(complete mod-alloc run --exact -- basenam) in
+    basename*) ;;
+    *) fail "no program is offered after run --" ;;
+    esac
 fi
 if command -v zsh > /dev/null; then
     zsh -n "$documents/_mod-alloc" || fail "zsh cannot read its completion"

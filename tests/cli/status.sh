@@ -10,8 +10,9 @@ for code in 0 1 2 3 77 126 127 255; do
 done
 
 # by the same signal, as the parent sees it
-for signal in TERM KILL SEGV ABRT USR1 HUP; do
-    number=$(kill -l $signal)
+for pair in TERM:15 KILL:9 SEGV:11 ABRT:6 USR1:10 HUP:1; do
+    signal=${pair%:*}
+    number=${pair#*:}
     python3 - "$number" "$MOD_ALLOC" run "$PROGRAMS/allocate" signal "$number" 2> .err <<'PYTHON' || fail "signal $signal is not passed on"
 import subprocess, sys
 status = subprocess.run(sys.argv[2:], stdin=subprocess.DEVNULL).returncode

@@ -65,7 +65,7 @@ def on_a_screen(operand):
     if b"order by \x1b[1mrate" not in read_for(terminal, 5, b"1mrate"):
         fail("key r does not order by rate")
     for row in re.split(rb"\r\n|\x1b\[H", screen):
-        shown = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", row).decode("utf-8", "replace")
+        shown = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]|\r", b"", row).decode("utf-8", "replace")
         if len(shown) > 100:
             fail("a row of the screen has %d columns: %r" % (len(shown), shown))
     os.write(terminal, b"q")
