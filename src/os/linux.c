@@ -74,8 +74,8 @@ void *moda_os_map_file(int fd, size_t bytes, void *at) {
 
 bool moda_os_move(void *from, size_t bytes, void *to) {
     const size_t size = whole_pages(bytes);
-    return call(SYS_mremap, (long)from, (long)size, (long)size, MREMAP_MAYMOVE | MREMAP_FIXED, (long)to, 0) ==
-           (long)to;
+    return call(SYS_mremap, (long)from, (long)size, (long)size, MREMAP_MAYMOVE | MREMAP_FIXED, (long)to, 0)
+           == (long)to;
 }
 
 bool moda_os_wipe_on_fork(void *start, size_t bytes) {
@@ -89,8 +89,9 @@ uint64_t moda_os_resident_of(void *start, size_t bytes) {
     uint64_t resident = 0;
     for (size_t first = 0; first < pages; first += sizeof in_memory) {
         const size_t count = pages - first < sizeof in_memory ? pages - first : sizeof in_memory;
-        if (call(SYS_mincore, (long)((char *)start + first * page), (long)(count * page), (long)in_memory, 0, 0,
-                 0) != 0) {
+        if (call(SYS_mincore, (long)((char *)start + first * page), (long)(count * page), (long)in_memory, 0,
+                 0, 0)
+            != 0) {
             break;
         }
         for (size_t i = 0; i < count; i++) {
@@ -137,8 +138,8 @@ void moda_os_close(int fd) {
 
 void moda_os_unlink_file(const char *path) {
     struct stat status;
-    if (call(SYS_newfstatat, AT_FDCWD, (long)path, (long)&status, AT_SYMLINK_NOFOLLOW, 0, 0) == 0 &&
-        S_ISREG(status.st_mode)) {
+    if (call(SYS_newfstatat, AT_FDCWD, (long)path, (long)&status, AT_SYMLINK_NOFOLLOW, 0, 0) == 0
+        && S_ISREG(status.st_mode)) {
         call(SYS_unlinkat, AT_FDCWD, (long)path, 0, 0, 0, 0);
     }
 }
@@ -270,7 +271,8 @@ bool moda_os_is_secure(void) {
 }
 
 size_t moda_os_executable(char *path, size_t size) {
-    const long length = call(SYS_readlinkat, AT_FDCWD, (long)"/proc/self/exe", (long)path, (long)(size - 1), 0, 0);
+    const long length =
+        call(SYS_readlinkat, AT_FDCWD, (long)"/proc/self/exe", (long)path, (long)(size - 1), 0, 0);
     const size_t end = length > 0 ? (size_t)length : 0;
     path[end] = '\0';
     return end;

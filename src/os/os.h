@@ -38,7 +38,7 @@ uint64_t moda_os_resident_of(void *start, size_t bytes);
 /* A new file, mode 0600, for reading and writing; fails where something of that name exists (also a
  * symbolic link). Closed on exec; a high number, so that the program's own descriptors stay what they were. */
 int moda_os_create(const char *path);
-int moda_os_open(const char *path);          /* for reading */
+int moda_os_open(const char *path);             /* for reading */
 int moda_os_open_for_writing(const char *path); /* an existing file; no symbolic link */
 void moda_os_close(int fd);
 /* Removes a regular file: no link, device or directory. */

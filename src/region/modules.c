@@ -20,19 +20,23 @@
 #include <string.h>
 #include <sys/auxv.h>
 
-extern __typeof(_dl_find_object) _dl_find_object MODA_WEAK;
+#pragma weak _dl_find_object /* since glibc 2.35; a static program has it only if something else needs it */
 
 #define PATH_SIZE 4096u
 #define KNOWN_PAGES 256u
 #define HEADERS_MAX 64u /* program headers; real objects have about a dozen */
 #define NOTES_MAX 64u
 
+typedef ElfW(Ehdr) elf_header;
+typedef ElfW(Phdr) program_header;
+typedef ElfW(Nhdr) note_header;
+
 /* An object as found in memory. */
 typedef struct object {
     uint64_t start;
     uint64_t end;
     uint64_t bias;
-    const ElfW(Phdr) *headers;
+    const program_header *headers;
     uint32_t header_count;
     const char *name;
 } object;
@@ -79,15 +83,15 @@ static const moda_module *covering_module(uintptr_t pc) {
 
 /* ---- finding an object ---- */
 
-static bool is_elf(const ElfW(Ehdr) *elf) {
-    return memcmp(elf->e_ident, ELFMAG, SELFMAG) == 0 && elf->e_phentsize == sizeof(ElfW(Phdr)) &&
-           elf->e_phnum <= HEADERS_MAX && elf->e_phoff <= 4096 - HEADERS_MAX * sizeof(ElfW(Phdr));
+static bool is_elf(const elf_header *elf) {
+    return memcmp(elf->e_ident, ELFMAG, SELFMAG) == 0 && elf->e_phentsize == sizeof(program_header)
+           && elf->e_phnum <= HEADERS_MAX && elf->e_phoff <= 4096 - HEADERS_MAX * sizeof(program_header);
 }
 
 static void set_headers_from_start(object *found) {
-    const ElfW(Ehdr) *elf = (const ElfW(Ehdr) *)(uintptr_t)found->start;
+    const elf_header *elf = (const elf_header *)(uintptr_t)found->start;
     if (is_elf(elf)) {
-        found->headers = (const ElfW(Phdr) *)(uintptr_t)(found->start + elf->e_phoff);
+        found->headers = (const program_header *)(uintptr_t)(found->start + elf->e_phoff);
         found->header_count = elf->e_phnum;
     }
 }
@@ -97,7 +101,7 @@ static bool set_range_from_headers(object *found, uint64_t headers_address) {
     uint64_t low = UINT64_MAX;
     uint64_t high = 0;
     for (uint32_t i = 0; i < found->header_count; i++) {
-        const ElfW(Phdr) *header = &found->headers[i];
+        const program_header *header = &found->headers[i];
         if (header->p_type == PT_PHDR) {
             found->bias = headers_address - header->p_vaddr;
         }
@@ -114,7 +118,7 @@ static bool set_range_from_headers(object *found, uint64_t headers_address) {
 static bool find_program(object *found) {
     const uint64_t address = getauxval(AT_PHDR);
     *found = (object){
-        .headers = (const ElfW(Phdr) *)(uintptr_t)address,
+        .headers = (const program_header *)(uintptr_t)address,
         .header_count = (uint32_t)getauxval(AT_PHNUM),
         .name = "",
     };
@@ -164,8 +168,8 @@ static bool find_by_loader(uintptr_t pc, object *found) {
 }
 
 static bool find_object(uintptr_t pc, object *found) {
-    return find_by_loader(pc, found) || (find_program(found) && covers(found, pc)) ||
-           (find_vdso(found) && covers(found, pc));
+    return find_by_loader(pc, found) || (find_program(found) && covers(found, pc))
+           || (find_vdso(found) && covers(found, pc));
 }
 
 /* ---- describing it ---- */
@@ -177,10 +181,10 @@ static uint64_t align_up(uint64_t value, uint64_t step) {
 /* True if [start, start + size) is in a readable segment: notes are not believed to be mapped. */
 static bool is_readable(const object *found, uint64_t start, uint64_t size) {
     for (uint32_t i = 0; i < found->header_count; i++) {
-        const ElfW(Phdr) *header = &found->headers[i];
+        const program_header *header = &found->headers[i];
         const uint64_t low = found->bias + header->p_vaddr;
-        if (header->p_type == PT_LOAD && (header->p_flags & PF_R) != 0 && start >= low &&
-            size <= header->p_filesz && start - low <= header->p_filesz - size) {
+        if (header->p_type == PT_LOAD && (header->p_flags & PF_R) != 0 && start >= low
+            && size <= header->p_filesz && start - low <= header->p_filesz - size) {
             return true;
         }
     }
@@ -190,16 +194,16 @@ static bool is_readable(const object *found, uint64_t start, uint64_t size) {
 /* Looks for the build id among the notes of one segment. */
 static bool read_build_id(uint64_t start, uint64_t size, uint64_t align, moda_module *module) {
     uint64_t offset = 0;
-    for (uint32_t i = 0; i < NOTES_MAX && size - offset >= sizeof(ElfW(Nhdr)); i++) {
-        const ElfW(Nhdr) *note = (const ElfW(Nhdr) *)(uintptr_t)(start + offset);
+    for (uint32_t i = 0; i < NOTES_MAX && size - offset >= sizeof(note_header); i++) {
+        const note_header *note = (const note_header *)(uintptr_t)(start + offset);
         const uint64_t name = offset + sizeof *note;
         const uint64_t body = align_up(name + note->n_namesz, align);
         const uint64_t next = align_up(body + note->n_descsz, align);
         if (body + note->n_descsz > size) {
             return false;
         }
-        if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 &&
-            memcmp((const void *)(uintptr_t)(start + name), "GNU", 4) == 0) {
+        if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4
+            && memcmp((const void *)(uintptr_t)(start + name), "GNU", 4) == 0) {
             const uint32_t room = sizeof module->build_id;
             module->build_id_length = note->n_descsz < room ? note->n_descsz : room;
             memcpy(module->build_id, (const void *)(uintptr_t)(start + body), module->build_id_length);
@@ -216,15 +220,15 @@ static bool read_build_id(uint64_t start, uint64_t size, uint64_t align, moda_mo
 static void describe_segments(const object *found, moda_module *module) {
     const uint64_t page = moda_os_page_size();
     for (uint32_t i = 0; i < found->header_count; i++) {
-        const ElfW(Phdr) *header = &found->headers[i];
+        const program_header *header = &found->headers[i];
         const uint64_t start = found->bias + header->p_vaddr;
         if (header->p_type == PT_LOAD && (header->p_flags & PF_X) != 0 && module->text_end == 0) {
             module->text_start = start & ~(page - 1);
             module->text_end = start + header->p_memsz;
             module->text_file_offset = header->p_offset & ~(page - 1);
         }
-        if (header->p_type == PT_NOTE && module->build_id_length == 0 &&
-            is_readable(found, start, header->p_memsz)) {
+        if (header->p_type == PT_NOTE && module->build_id_length == 0
+            && is_readable(found, start, header->p_memsz)) {
             read_build_id(start, header->p_memsz, header->p_align == 8 ? 8 : 4, module);
         }
     }
@@ -333,9 +337,9 @@ static bool is_unmapped(const moda_module *module, const object *unused) {
     if (module->start == getauxval(AT_SYSINFO_EHDR)) {
         return false;
     }
-    return _dl_find_object((void *)(uintptr_t)module->start, &answer) != 0 ||
-           (uint64_t)(uintptr_t)answer.dlfo_map_start != module->start ||
-           (uint64_t)(uintptr_t)answer.dlfo_map_end != module->end;
+    return _dl_find_object((void *)(uintptr_t)module->start, &answer) != 0
+           || (uint64_t)(uintptr_t)answer.dlfo_map_start != module->start
+           || (uint64_t)(uintptr_t)answer.dlfo_map_end != module->end;
 }
 
 void moda_modules_check(void) {
@@ -349,8 +353,8 @@ void moda_modules_check(void) {
 
 static bool is_in_gone_module(uint64_t address, uint32_t generation) {
     for (const moda_module *module = first_module(); module != NULL; module = next_module(module)) {
-        if (moda_load_relaxed(&module->generation_unmapped) > generation && address >= module->start &&
-            address < module->end) {
+        if (moda_load_relaxed(&module->generation_unmapped) > generation && address >= module->start
+            && address < module->end) {
             return true;
         }
     }
@@ -395,9 +399,9 @@ bool moda_modules_are_valid(void) {
     uint32_t count = 0;
     for (const moda_module *module = first_module(); module != NULL; module = next_module(module), count++) {
         const object range = {.start = module->start, .end = module->end};
-        if (module->start >= module->end || module->path[module->path_length] != '\0' ||
-            module->generation_mapped > header->module_generation ||
-            module->generation_unmapped > header->module_generation) {
+        if (module->start >= module->end || module->path[module->path_length] != '\0'
+            || module->generation_mapped > header->module_generation
+            || module->generation_unmapped > header->module_generation) {
             return false;
         }
         for (const moda_module *other = next_module(module); other != NULL; other = next_module(other)) {

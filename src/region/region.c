@@ -92,9 +92,7 @@ bool moda_region_expand_path(const char *pattern, const char *program, uint32_t 
         case 'n': put_number(&t, fork_count); break;
         case 't': put_number(&t, start_seconds); break;
         case '%': put_char(&t, '%'); break;
-        default: /* not one of ours: as it stands */
-            put_char(&t, '%');
-            put_char(&t, *pattern);
+        default: /* not one of ours: as it stands */ put_char(&t, '%'); put_char(&t, *pattern);
         }
     }
     return t.fits;
@@ -238,8 +236,9 @@ static bool grow(moda_region_header *header, uint64_t end) {
     if (!is_done) {
         return false;
     }
-    while (committed < target && !__atomic_compare_exchange_n(&header->committed, &committed, target, false,
-                                                              __ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
+    while (committed < target
+           && !__atomic_compare_exchange_n(&header->committed, &committed, target, false, __ATOMIC_RELEASE,
+                                           __ATOMIC_RELAXED)) {
     }
     return true;
 }
@@ -504,8 +503,9 @@ void moda_region_touch_clock(void) {
         return;
     }
     uint32_t seq = moda_load_relaxed(&header->clock_seq);
-    if ((seq & 1) != 0 || !__atomic_compare_exchange_n(&header->clock_seq, &seq, seq + 1, false, __ATOMIC_ACQ_REL,
-                                                       __ATOMIC_RELAXED)) {
+    if ((seq & 1) != 0
+        || !__atomic_compare_exchange_n(&header->clock_seq, &seq, seq + 1, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_RELAXED)) {
         return; /* somebody is at it */
     }
     __atomic_thread_fence(__ATOMIC_RELEASE);

@@ -53,8 +53,9 @@ void *moda_region_alloc(size_t bytes);
 
 /* A record's ref: of a pointer to memory that moda_region_alloc gave, and back. 0 <-> NULL. */
 MODA_INLINE moda_ref moda_region_ref(const void *record) {
-    return record == NULL ? 0
-                          : (moda_ref)(((uintptr_t)record - (uintptr_t)moda_region_header_ptr) / MODA_REF_UNIT);
+    return record == NULL
+               ? 0
+               : (moda_ref)(((uintptr_t)record - (uintptr_t)moda_region_header_ptr) / MODA_REF_UNIT);
 }
 
 MODA_INLINE void *moda_region_at(moda_ref ref) {

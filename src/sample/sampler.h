@@ -55,8 +55,11 @@ MODA_INLINE uint64_t moda_sampler_unpack_weight(float weight) {
     return (uint64_t)weight;
 }
 
-/* Weight x bytes, rounded. */
+/* Weight x bytes, rounded. Where every allocation is a sample each weight is 1. */
 MODA_INLINE uint64_t moda_sampler_weigh(uint64_t weight_fixed, uint64_t bytes) {
+    if (moda_likely(weight_fixed == 65536u)) {
+        return bytes;
+    }
     return (uint64_t)(((unsigned __int128)weight_fixed * bytes + 32768u) >> 16);
 }
 

@@ -119,9 +119,6 @@ MODA_INLINE void count_leaving(moda_site_counts *c, const moda_sample *sample) {
 MODA_INLINE void count_lifetime(moda_site_counts *c, const moda_sample *sample, const moda_sample_end *end) {
     /* Cores' clocks may differ by a little: no life is shorter than nothing. */
     const uint64_t ticks = end->now_ticks > end->birth_ticks ? end->now_ticks - end->birth_ticks : 0;
-    if (moda_unlikely(end->now_ticks >= load(&next_calibration))) {
-        calibrate(end->now_ticks);
-    }
     moda_own_add(&c->lifetime_count, sample->weight_fixed);
     moda_own_add(&c->lifetime_sum, moda_sampler_weigh(sample->weight_fixed, ticks));
     if (ticks < load(&c->lifetime_min)) {
@@ -187,8 +184,9 @@ static void add_counts(moda_site_counts *c, const moda_site_counts *d, uint64_t 
 static bool lock_site(moda_site *site) {
     for (uint32_t i = 0; i < SPINS + YIELDS; i++) {
         uint32_t seq = load(&site->counts_lock);
-        if ((seq & 1) == 0 && __atomic_compare_exchange_n(&site->counts_lock, &seq, seq + 1, false,
-                                                          __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+        if ((seq & 1) == 0
+            && __atomic_compare_exchange_n(&site->counts_lock, &seq, seq + 1, false, __ATOMIC_ACQUIRE,
+                                           __ATOMIC_RELAXED)) {
             __atomic_thread_fence(__ATOMIC_RELEASE);
             return true;
         }
@@ -298,67 +296,87 @@ MODA_COLD static moda_site_delta *take_entry(moda_shard *shard, moda_ref site) {
     return entry;
 }
 
-/* The calling thread's delta for a site; NULL: count at the site. */
-MODA_INLINE moda_site_delta *delta_of(moda_shard *shard, const moda_site *site) {
-    if (moda_unlikely(shard == NULL || shard->state == MODA_SLOT_ORPHAN)) {
+/* The calling thread's delta for a site; NULL if there is none (yet). */
+MODA_INLINE moda_site_delta *find_delta(const moda_shard *shard, const moda_site *site) {
+    if (moda_unlikely(shard == NULL || shard->deltas == 0)) {
         return NULL;
     }
     const moda_ref ref = moda_region_ref(site);
-    moda_delta_cache *cache = moda_region_at(shard->deltas);
-    if (moda_likely(cache != NULL)) {
-        moda_site_delta *set = set_of(cache, ref);
-        if (moda_likely(set[0].site == ref)) {
-            return &set[0];
-        }
-        if (set[1].site == ref) {
-            return &set[1];
-        }
+    moda_site_delta *set = set_of(moda_region_at(shard->deltas), ref);
+    if (moda_likely(set[0].site == ref)) {
+        return &set[0];
     }
-    return take_entry(shard, ref);
+    return set[1].site == ref ? &set[1] : NULL;
 }
 
-/* ---- counting ---- */
+/* The same, or a new one; NULL: count at the site. */
+static moda_site_delta *provide_delta(moda_shard *shard, const moda_site *site) {
+    moda_site_delta *delta = find_delta(shard, site);
+    if (delta != NULL || shard == NULL || shard->state == MODA_SLOT_ORPHAN) {
+        return delta;
+    }
+    return take_entry(shard, moda_region_ref(site));
+}
 
-void moda_site_count_alloc(moda_shard *shard, moda_site *site, const moda_sample *sample) {
-    moda_site_delta *delta = delta_of(shard, site);
-    if (moda_likely(delta != NULL)) {
+/* ---- counting: the common case is a leaf, all else a tail call ---- */
+
+MODA_INLINE void count_free(moda_site_counts *c, const moda_sample *sample, const moda_sample_end *end) {
+    count_leaving(c, sample);
+    count_lifetime(c, sample, end);
+}
+
+typedef enum event { EVENT_ALLOC, EVENT_FREE, EVENT_MOVED } event;
+
+static void count(moda_site_counts *c, event what, const moda_sample *sample, const moda_sample_end *end) {
+    switch (what) {
+    case EVENT_ALLOC: count_alloc(c, sample); break;
+    case EVENT_FREE: count_free(c, sample, end); break;
+    case EVENT_MOVED: count_leaving(c, sample); break;
+    }
+}
+
+MODA_COLD static void count_slow(moda_shard *shard, moda_site *site, event what, const moda_sample *sample,
+                                 const moda_sample_end *end) {
+    if (what == EVENT_FREE && end->now_ticks >= load(&next_calibration)) {
+        calibrate(end->now_ticks);
+    }
+    moda_site_delta *delta = provide_delta(shard, site);
+    if (delta != NULL) {
         const uint32_t seq = begin_change(delta);
-        count_alloc(&delta->counts, sample);
+        count(&delta->counts, what, sample, end);
         end_change(delta, seq);
         return;
     }
     const bool is_locked = lock_site(site);
-    count_alloc(&site->counts, sample);
+    count(&site->counts, what, sample, end);
     unlock_site(site, is_locked);
+}
+
+void moda_site_count_alloc(moda_shard *shard, moda_site *site, const moda_sample *sample) {
+    moda_site_delta *delta = find_delta(shard, site);
+    if (moda_unlikely(delta == NULL)) {
+        count_slow(shard, site, EVENT_ALLOC, sample, NULL);
+        return;
+    }
+    const uint32_t seq = begin_change(delta);
+    count_alloc(&delta->counts, sample);
+    end_change(delta, seq);
 }
 
 void moda_site_count_free(moda_shard *shard, moda_site *site, const moda_sample *sample,
                           const moda_sample_end *end) {
-    moda_site_delta *delta = delta_of(shard, site);
-    if (moda_likely(delta != NULL)) {
-        const uint32_t seq = begin_change(delta);
-        count_leaving(&delta->counts, sample);
-        count_lifetime(&delta->counts, sample, end);
-        end_change(delta, seq);
+    moda_site_delta *delta = find_delta(shard, site);
+    if (moda_unlikely(delta == NULL || end->now_ticks >= load(&next_calibration))) {
+        count_slow(shard, site, EVENT_FREE, sample, end);
         return;
     }
-    const bool is_locked = lock_site(site);
-    count_leaving(&site->counts, sample);
-    count_lifetime(&site->counts, sample, end);
-    unlock_site(site, is_locked);
+    const uint32_t seq = begin_change(delta);
+    count_free(&delta->counts, sample, end);
+    end_change(delta, seq);
 }
 
 void moda_site_count_moved(moda_shard *shard, moda_site *site, const moda_sample *sample) {
-    moda_site_delta *delta = delta_of(shard, site);
-    if (moda_likely(delta != NULL)) {
-        const uint32_t seq = begin_change(delta);
-        count_leaving(&delta->counts, sample);
-        end_change(delta, seq);
-        return;
-    }
-    const bool is_locked = lock_site(site);
-    count_leaving(&site->counts, sample);
-    unlock_site(site, is_locked);
+    count_slow(shard, site, EVENT_MOVED, sample, NULL);
 }
 
 static uint32_t size_class(uint64_t size) {

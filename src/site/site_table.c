@@ -117,15 +117,16 @@ MODA_INLINE bool is_stack_of(const moda_site *site, uint32_t hash, const uint64_
     return site->hash == hash && site->frame_count == count && frames_are_equal(site->frames, frames, count);
 }
 
-static moda_site *find(const moda_region_header *header, uint32_t hash, const uint64_t *frames, uint32_t count) {
+static moda_site *find(const moda_region_header *header, uint32_t hash, const uint64_t *frames,
+                       uint32_t count) {
     const moda_buckets *buckets = moda_region_at(moda_load_acquire(&header->site_buckets));
     const uint32_t generation = moda_load_relaxed(&header->module_generation);
     moda_ref ref = moda_load_acquire(&buckets->first[hash & (buckets->count - 1)]);
     while (ref != 0) {
         moda_site *site = moda_region_at(ref);
-        if (is_stack_of(site, hash, frames, count) &&
-            (site->generation == generation ||
-             !moda_modules_were_unmapped_since(site->generation, frames, count))) {
+        if (is_stack_of(site, hash, frames, count)
+            && (site->generation == generation
+                || !moda_modules_were_unmapped_since(site->generation, frames, count))) {
             return site;
         }
         ref = moda_load_acquire(&site->next_in_bucket);
@@ -342,7 +343,8 @@ void moda_site_fork_child(void) {
             site->next_in_bucket = 0;
         }
         /* ... and once more from the newest on, each behind those before it. */
-        for (site = moda_region_at(header->site_list); site != NULL; site = moda_region_at(site->next_in_list)) {
+        for (site = moda_region_at(header->site_list); site != NULL;
+             site = moda_region_at(site->next_in_list)) {
             moda_ref *end = &buckets->first[site->hash & (buckets->count - 1)];
             while (*end != 0) {
                 end = &((moda_site *)moda_region_at(*end))->next_in_bucket;
@@ -393,8 +395,8 @@ bool moda_site_table_is_valid(void) {
     uint32_t id = header->site_count;
     for (const moda_site *site = moda_region_at(header->site_list); site != NULL;
          site = moda_region_at(site->next_in_list), id--) {
-        if (site->id != id || site->hash != hash_alone(site->frames, site->frame_count) ||
-            !is_in_its_bucket(buckets, site) || (site->counts_lock & 1) != 0) {
+        if (site->id != id || site->hash != hash_alone(site->frames, site->frame_count)
+            || !is_in_its_bucket(buckets, site) || (site->counts_lock & 1) != 0) {
             return false;
         }
         const moda_site *found = find(header, site->hash, site->frames, site->frame_count);

@@ -168,12 +168,8 @@ Test(region, patterns_are_expanded) {
     static const struct {
         const char *pattern, *path;
     } rows[] = {
-        {"/a/b.prof", "/a/b.prof"},
-        {"%p", "123"},
-        {"x.%e.%p.%n.prof", "x.sqlite3.123.7.prof"},
-        {"%t-%%p", "1700000000-%p"},
-        {"%z%", "%z%"},
-        {"", ""},
+        {"/a/b.prof", "/a/b.prof"},  {"%p", "123"},  {"x.%e.%p.%n.prof", "x.sqlite3.123.7.prof"},
+        {"%t-%%p", "1700000000-%p"}, {"%z%", "%z%"}, {"", ""},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char path[64];
@@ -272,7 +268,8 @@ Test(region_file, a_link_is_not_followed, .init = make_directory, .fini = remove
     cr_assert_not_null(moda_region_alloc(100000));
 }
 
-Test(region_file, a_path_that_cannot_be_is_told_in_one_line, .init = make_directory, .fini = remove_directory) {
+Test(region_file, a_path_that_cannot_be_is_told_in_one_line, .init = make_directory,
+     .fini = remove_directory) {
     char text[256] = "";
     const int capture = open(in_directory("stderr"), O_RDWR | O_CREAT, 0600);
     const int saved = dup(2);
@@ -368,9 +365,9 @@ Test(region_fork, a_child_in_memory_has_its_own_copy) {
         const bool is_done = moda_region_fork_child();
         const moda_region_header *header = moda_region();
         memory[0]++;
-        _exit(was_unseen && is_done && !moda_region_forked_unseen() && memory[0] == 2 &&
-                      header->pid == (uint32_t)getpid() && header->parent_pid == (uint32_t)parent &&
-                      header->flags == MODA_REGION_FORKED && header->fork_count == 1
+        _exit(was_unseen && is_done && !moda_region_forked_unseen() && memory[0] == 2
+                      && header->pid == (uint32_t)getpid() && header->parent_pid == (uint32_t)parent
+                      && header->flags == MODA_REGION_FORKED && header->fork_count == 1
                   ? 0
                   : 1);
     }
@@ -401,7 +398,8 @@ static void check_child_file(const char *pattern, bool has_same_name) {
         const bool is_done = moda_region_fork_child();
         memory[0] = 'c';
         char *more = moda_region_alloc(2 * MIB);
-        if (!is_done || moda_region_path() == NULL || strcmp(moda_region_path(), parents) == 0 || more == NULL) {
+        if (!is_done || moda_region_path() == NULL || strcmp(moda_region_path(), parents) == 0
+            || more == NULL) {
             _exit(1);
         }
         memset(more, 'c', 2 * MIB);
@@ -447,8 +445,8 @@ Test(region_fork, a_child_without_a_file_has_memory, .init = make_directory, .fi
         close(2);
         const bool is_done = moda_region_fork_child();
         memory[0] = 'c';
-        _exit(is_done && moda_region_path() == NULL && memory[MIB - 1] == 'p' &&
-                      (moda_region()->flags & MODA_REGION_FILE) == 0 && moda_region_alloc(2 * MIB) != NULL
+        _exit(is_done && moda_region_path() == NULL && memory[MIB - 1] == 'p'
+                      && (moda_region()->flags & MODA_REGION_FILE) == 0 && moda_region_alloc(2 * MIB) != NULL
                   ? 0
                   : 1);
     }

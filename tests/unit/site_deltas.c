@@ -16,7 +16,7 @@
 
 typedef struct model_site {
     moda_site *site;
-    moda_site_counts c;  /* as they should be; at_peak_* as of the last note */
+    moda_site_counts c; /* as they should be; at_peak_* as of the last note */
     int64_t live_bytes, live_count, live_requested;
 } model_site;
 
@@ -29,7 +29,7 @@ typedef struct block {
 static model_site models[SITES];
 static block blocks[BLOCKS_MAX];
 static uint32_t block_count;
-static int64_t heap;      /* weighted bytes live */
+static int64_t heap; /* weighted bytes live */
 static int64_t heap_peak;
 static moda_shard *shards[3];
 
@@ -160,7 +160,8 @@ static void check_site(const model_site *m, bool with_own_peak) {
     const uint64_t *a = (const uint64_t *)(const void *)&c;
     const uint64_t *b = (const uint64_t *)(const void *)&expected;
     for (size_t i = 0; i < sizeof c / 8; i++) {
-        cr_assert_eq(a[i], b[i], "site %u, field %zu: %ld, expected %ld", m->site->id, i, (long)a[i], (long)b[i]);
+        cr_assert_eq(a[i], b[i], "site %u, field %zu: %ld, expected %ld", m->site->id, i, (long)a[i],
+                     (long)b[i]);
     }
 }
 
@@ -280,7 +281,8 @@ Test(site_deltas, size_classes_are_powers_of_two) {
         const moda_sample sample = {.weight_fixed = 3, .size = rows[i].size};
         const uint64_t before = shards[0]->size_samples[rows[i].class];
         moda_site_note_sample(shards[0], 2, &sample);
-        cr_assert_eq(shards[0]->size_samples[rows[i].class], before + 3, "size %lu", (unsigned long)rows[i].size);
+        cr_assert_eq(shards[0]->size_samples[rows[i].class], before + 3, "size %lu",
+                     (unsigned long)rows[i].size);
     }
     cr_assert_eq(shards[0]->samples, sizeof rows / sizeof rows[0]);
     cr_assert_eq(shards[0]->walks[2], shards[0]->samples);

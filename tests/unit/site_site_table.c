@@ -111,10 +111,12 @@ Test(site_table, reused_frames_lead_to_the_same_site) {
         }
         memcpy(frames + inner, last + last_count - kept, kept * sizeof frames[0]);
         uint32_t equal = 0;
-        while (equal < count && equal < last_count && frames[count - 1 - equal] == last[last_count - 1 - equal]) {
+        while (equal < count && equal < last_count
+               && frames[count - 1 - equal] == last[last_count - 1 - equal]) {
             equal++;
         }
-        const uint32_t said = equal == 0 || turn % 3 == 0 ? equal : (uint32_t)(next_number(&random) % (equal + 1));
+        const uint32_t said =
+            equal == 0 || turn % 3 == 0 ? equal : (uint32_t)(next_number(&random) % (equal + 1));
         const moda_walk walk = {.count = count, .reused = said};
         const moda_site *site = moda_site_intern(shard, thread, &walk, frames);
         cr_assert_eq(moda_site_intern(shard, NULL, &(moda_walk){.count = count}, frames), site);
@@ -224,8 +226,8 @@ static void check_child(const char *path) {
         }
         moda_site_counts counts;
         moda_site_read(intern_stack(shard, thread, 3), &counts);
-        is_good = is_good && counts.alloc_samples == 2 && moda_site_table_is_valid() &&
-                  moda_site_deltas_are_valid(shard);
+        is_good = is_good && counts.alloc_samples == 2 && moda_site_table_is_valid()
+                  && moda_site_deltas_are_valid(shard);
         _exit(is_good ? 0 : 1);
     }
     moda_site_fork_parent();

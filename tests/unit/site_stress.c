@@ -55,15 +55,17 @@ static void *work(void *index) {
     uint64_t random = me + 1;
     for (uint64_t turn = 0; turn < turns; turn++) {
         const uint64_t n = next_number(&random) % (next_number(&random) % 4 == 0 ? STACKS : 8);
-        block b = {.site = intern_stack(shard, thread, n),
-                   .sample = {.weight_fixed = MODA_COUNT_ONE, .size = 16 + n % 100, .requested = 1 + n % 100}};
+        block b = {
+            .site = intern_stack(shard, thread, n),
+            .sample = {.weight_fixed = MODA_COUNT_ONE, .size = 16 + n % 100, .requested = 1 + n % 100}};
         check(b.site->id != 0, "there is room");
         moda_site_count_alloc(shard, b.site, &b.sample);
         of_thread[me].allocated++;
         of_thread[me].bytes_allocated += b.sample.size;
         const block other = swap(&random, b);
         if (other.site != NULL) {
-            const moda_sample_end end = {.birth_ticks = turn, .now_ticks = turn + 5, .is_remote = turn % 2 == 0};
+            const moda_sample_end end = {
+                .birth_ticks = turn, .now_ticks = turn + 5, .is_remote = turn % 2 == 0};
             moda_site_count_free(shard, other.site, &other.sample, &end);
             of_thread[me].freed++;
             of_thread[me].bytes_freed += other.sample.size;
