@@ -95,7 +95,7 @@ static void take(moda_diff *diff, moda_diff_row *to, const keyed *from) {
 
 static void judge(moda_diff *diff, moda_diff_row *row) {
     const int64_t before = row->before.of[diff->value], after = row->after.of[diff->value];
-    row->delta = after - before;
+    row->delta = moda_values_sum(after, before == INT64_MIN ? INT64_MAX : -before);
     const double a = moda_values_standard_error(&row->before, diff->value);
     const double b = moda_values_standard_error(&row->after, diff->value);
     row->standard_error = a < 0 || b < 0 ? -1 : sqrt(a * a + b * b);

@@ -324,7 +324,10 @@ static uint32_t child_for(planter *p, uint32_t parent, uint32_t frame) {
 }
 
 static void add_values(moda_tree *t, int64_t *to, uint32_t node, const moda_values *values) {
-    for (size_t k = 0; k < t->value_count; k++) to[node * t->value_count + k] += values->of[t->values[k]];
+    for (size_t k = 0; k < t->value_count; k++) {
+        int64_t *const sum = &to[node * t->value_count + k];
+        *sum = moda_values_sum(*sum, values->of[t->values[k]]);
+    }
 }
 
 static bool plant(planter *p, const moda_stack *stack, bool is_bottom_up) {

@@ -570,27 +570,61 @@ static void find_inlined(unit_view *view, Dwarf_Die *parent, scope *around, pend
     } while (dwarf_siblingof(&die, &die) == 0);
 }
 
-/* Finds the functions in which the addresses lie. */
-static void find_functions(unit_view *view, Dwarf_Die *parent, pending *all, size_t count, int depth) {
+/* If the DIE of a function has code at some of the addresses, they get it as their outermost scope. */
+static void place_function(unit_view *view, Dwarf_Die *die, pending *all, size_t count) {
+    Dwarf_Addr base, start, end;
+    scope *function = NULL;
+    for (ptrdiff_t at = 0; (at = dwarf_ranges(die, at, &base, &start, &end)) > 0;) {
+        size_t from, to;
+        narrow(all, 0, count, start, end, &from, &to);
+        if (from == to) continue;
+        if (function == NULL) function = scope_new(view, die, NULL);
+        if (function == NULL) return;
+        for (size_t i = from; i < to; i++) all[i].innermost = function;
+        if (!view->symbolizer->options.no_inlines) find_inlined(view, die, function, all, from, to, 0);
+    }
+}
+
+/* Finds the functions in which the addresses lie; those inside of other functions (members of local types, as
+ * lambdas are) only if asked to, since it takes a walk through all of the unit. */
+static void find_functions(unit_view *view, Dwarf_Die *parent, pending *all, size_t count, bool is_thorough,
+                           int depth) {
     Dwarf_Die die;
-    if (depth > 16 || dwarf_child(parent, &die) != 0) return;
+    if (depth > SCOPE_DEPTH_MAX || dwarf_child(parent, &die) != 0) return;
     do {
-        const int tag = dwarf_tag(&die);
-        if (tag == DW_TAG_namespace || tag == DW_TAG_module) find_functions(view, &die, all, count, depth + 1);
-        if (tag != DW_TAG_subprogram) continue;
-        Dwarf_Addr base, start, end;
-        scope *function = NULL;
-        for (ptrdiff_t at = 0; (at = dwarf_ranges(&die, at, &base, &start, &end)) > 0;) {
-            size_t from, to;
-            narrow(all, 0, count, start, end, &from, &to);
-            if (from == to) continue;
-            if (function == NULL) function = scope_new(view, &die, NULL);
-            if (function == NULL) return;
-            for (size_t i = from; i < to; i++) all[i].innermost = function;
-            if (!view->symbolizer->options.no_inlines)
-                find_inlined(view, &die, function, all, from, to, 0);
+        bool is_parent = false;
+        switch (dwarf_tag(&die)) {
+        case DW_TAG_subprogram:
+            place_function(view, &die, all, count);
+            is_parent = is_thorough;
+            break;
+        case DW_TAG_namespace:
+        case DW_TAG_module: is_parent = true; break;
+        case DW_TAG_lexical_block:
+        case DW_TAG_structure_type:
+        case DW_TAG_class_type:
+        case DW_TAG_union_type: is_parent = is_thorough; break;
+        default: break;
         }
+        if (is_parent) find_functions(view, &die, all, count, is_thorough, depth + 1);
     } while (dwarf_siblingof(&die, &die) == 0);
+}
+
+/* Looks again, more thoroughly, for the addresses that have no function though the symbol table knows one. */
+static void find_missed_functions(unit_view *view, pending *all, size_t count) {
+    pending *rest = NULL;
+    size_t missed = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (all[i].innermost != NULL || find_symbol(view->object, all[i].address + view->object->dwarf_bias) == NULL)
+            continue;
+        if (rest == NULL) rest = moda_arena_alloc(view->scopes, (count - i) * sizeof *rest);
+        if (rest == NULL) return;
+        rest[missed++] = all[i];
+    }
+    if (missed == 0) return;
+    find_functions(view, &view->die, rest, missed, true, 0);
+    for (size_t i = 0, k = 0; i < count && k < missed; i++)
+        if (all[i].lookup == rest[k].lookup) all[i].innermost = rest[k++].innermost;
 }
 
 static const char *attribute_string(Dwarf_Die *die, unsigned name) {
@@ -692,7 +726,8 @@ static void look_up_in_unit(moda_symbolizer *s, object *o, pending *all, size_t 
             dwarf_tag(&split) != DW_TAG_invalid)
             view.die = split;
         if (dwarf_getsrcfiles(&view.line_die, &view.files, &view.file_count) != 0) view.file_count = 0;
-        find_functions(&view, &view.die, all, count, 0);
+        find_functions(&view, &view.die, all, count, false, 0);
+        find_missed_functions(&view, all, count);
         for (size_t i = 0; i < count; i++) conclude(&view, &all[i]);
         o->bytes_read += u->size;
     }

@@ -80,8 +80,7 @@ void moda_values_clear(moda_values *values) {
     values->of[MODA_VALUE_LIFETIME_MIN_NS] = INT64_MAX;
 }
 
-/* A damaged profile can hold any number: sums stop at the ends instead of overflowing. */
-static int64_t add_clamped(int64_t a, int64_t b) {
+int64_t moda_values_sum(int64_t a, int64_t b) {
     int64_t sum;
     if (!__builtin_add_overflow(a, b, &sum)) return sum;
     return b > 0 ? INT64_MAX : INT64_MIN;
@@ -91,7 +90,7 @@ void moda_values_add(moda_values *sum, const moda_values *more) {
     for (int i = 0; i < MODA_VALUE_COUNT; i++) {
         const int64_t a = sum->of[i], b = more->of[i];
         switch (moda_value_infos[i].rule) {
-        case MODA_RULE_SUM: sum->of[i] = add_clamped(a, b); break;
+        case MODA_RULE_SUM: sum->of[i] = moda_values_sum(a, b); break;
         case MODA_RULE_MIN: sum->of[i] = b < a ? b : a; break;
         case MODA_RULE_MAX: sum->of[i] = b > a ? b : a; break;
         }

@@ -513,11 +513,11 @@ void moda_text_reconciliation(const moda_report *report, const moda_write_option
         put_sum(&p, "=", "heap, committed", as_int(committed), "");
     }
     if (committed > 0 && resident > 0) {
-        const int64_t others = as_int(resident) - as_int(committed) - as_int(region);
+        const int64_t others = moda_values_sum(as_int(resident) - as_int(committed), -as_int(region));
         put_sum(&p, "+", "this profile", as_int(region), "");
         put_sum(&p, others < 0 ? "-" : "+",
                 others < 0 ? "committed but never touched" : "code, stacks, other mappings",
-                others < 0 ? -others : others, "");
+                others == INT64_MIN ? INT64_MAX : others < 0 ? -others : others, "");
     }
     if (resident > 0) put_sum(&p, "=", "resident (RSS)", as_int(resident), "as the system counts");
     else moda_out_text(out, "    the resident size was not looked up\n");
