@@ -32,7 +32,7 @@ static void keep(const moda_walk_job *job, moda_walk *walk) {
     thread->count = walk->count;
 }
 
-MODA_READS_STACKS static moda_walk follow(const moda_walk_job *job, uint32_t tables_frames) {
+MODA_READS_STACKS static moda_walk follow(const moda_walk_job *job) {
     moda_stack_own nobody = {0};
     moda_walk_state s = {
         .own = job->thread != NULL ? &job->thread->own : &nobody,
@@ -52,10 +52,10 @@ MODA_READS_STACKS static moda_walk follow(const moda_walk_job *job, uint32_t tab
     const bool is_end_of_chain = r.fp == 0 && count > 1;
     s.at = r;
     s.view = moda_row_view_now();
-    if (job->limit - count > tables_frames)
-        s.limit = count + tables_frames;
+    if (job->limit - count > OUTERMOST_FRAMES)
+        s.limit = count + OUTERMOST_FRAMES;
     const moda_walk rest = moda_tables_walk_from(&s, count - 1);
-    if (rest.end == MOD_ALLOC_WALK_COMPLETE || tables_frames == job->limit)
+    if (rest.end == MOD_ALLOC_WALK_COMPLETE)
         return rest;
     return (moda_walk){
         .count = count,
@@ -64,13 +64,7 @@ MODA_READS_STACKS static moda_walk follow(const moda_walk_job *job, uint32_t tab
 }
 
 moda_walk moda_frame_pointer_walk(const moda_walk_job *job) {
-    moda_walk walk = follow(job, OUTERMOST_FRAMES);
-    keep(job, &walk);
-    return walk;
-}
-
-moda_walk moda_frame_pointer_walk_first(const moda_walk_job *job) {
-    moda_walk walk = follow(job, job->limit);
+    moda_walk walk = follow(job);
     keep(job, &walk);
     return walk;
 }

@@ -22,8 +22,11 @@
 #define MODA_DWARF_SP 7
 #define MODA_DWARF_RA 16
 static const bool moda_ra_is_below_cfa = true; /* call pushes the return address: always at CFA - 8 */
-static const bool moda_fp_comes_first = false;
-enum { MODA_SYS_SIGPROCMASK = 14, MODA_SYS_GETPID = 39, MODA_SYS_GETTID = 186 };
+/* glibc's __restore_rt has unwind tables. */
+static const bool moda_has_bare_sigreturn = false;
+enum { MODA_SIGFRAME_FP = 0, MODA_SIGFRAME_RA = 0, MODA_SIGFRAME_SP = 0, MODA_SIGFRAME_PC = 0 };
+static const uint32_t moda_sigreturn_code[2] = {0, 0};
+enum { MODA_SYS_SIGPROCMASK = 14, MODA_SYS_GETPID = 39, MODA_SYS_GETTID = 186, MODA_SYS_FUTEX = 202 };
 
 /* DWARF register -> index into the tracked rules, or -1. */
 MODA_INLINE int moda_tracked_index(uint64_t dwarf_register) {
@@ -72,8 +75,18 @@ MODA_INLINE void moda_capture_registers(uintptr_t *tracked, uintptr_t *sp) {
 #define MODA_DWARF_SP 31
 #define MODA_DWARF_RA 30
 static const bool moda_ra_is_below_cfa = false; /* x30 has a rule of its own */
-static const bool moda_fp_comes_first = true;   /* compilers keep frame records here */
-enum { MODA_SYS_SIGPROCMASK = 135, MODA_SYS_GETPID = 172, MODA_SYS_GETTID = 178 };
+/* The vDSO's __kernel_rt_sigreturn has no unwind tables: it is known by its two instructions, mov x8, #139 and
+ * svc #0; sp is then at a siginfo (128 bytes) and a ucontext, whose registers begin 184 bytes into it. */
+static const bool moda_has_bare_sigreturn = true;
+static const uint32_t moda_sigreturn_code[2] = {0xd2801168, 0xd4000001};
+enum {
+    MODA_SIGFRAME_X0 = 128 + 184,
+    MODA_SIGFRAME_FP = MODA_SIGFRAME_X0 + 29 * 8,
+    MODA_SIGFRAME_RA = MODA_SIGFRAME_X0 + 30 * 8,
+    MODA_SIGFRAME_SP = MODA_SIGFRAME_X0 + 31 * 8,
+    MODA_SIGFRAME_PC = MODA_SIGFRAME_X0 + 32 * 8
+};
+enum { MODA_SYS_SIGPROCMASK = 135, MODA_SYS_GETPID = 172, MODA_SYS_GETTID = 178, MODA_SYS_FUTEX = 98 };
 
 MODA_INLINE int moda_tracked_index(uint64_t dwarf_register) {
     return dwarf_register == MODA_DWARF_FP ? MODA_REG_FP : dwarf_register == MODA_DWARF_RA ? MODA_REG_RA : -1;

@@ -12,14 +12,13 @@ typedef struct walker {
     moda_walk (*walk)(const moda_walk_job *job);
 } walker;
 
-/* By moda_walker_id. On aarch64 compilers keep frame records, so that they come first there. */
+/* By moda_walker_id. Tables come first on aarch64 too, though compilers keep frame records there: the record
+ * that the kernel makes for a signal handler does not say where the signal struck, tables do. */
 static const walker walkers[] = {
     [MODA_UNWIND_AUTO] = {"auto", moda_tables_walk_guessing},
     [MODA_UNWIND_FP] = {"fp", moda_frame_pointer_walk},
     [MODA_UNWIND_TABLES] = {"tables", moda_tables_walk},
 };
-
-static const walker records_first = {"auto", moda_frame_pointer_walk_first};
 
 static const walker *selected = &walkers[MODA_UNWIND_AUTO];
 static uint32_t frames_limit = 64;
@@ -29,7 +28,7 @@ size_t moda_unwind_thread_size(uint32_t frames_max) {
 }
 
 void moda_unwind_initialize(moda_walker_id id, uint32_t frames_max) {
-    selected = id == MODA_UNWIND_AUTO && moda_fp_comes_first ? &records_first : &walkers[id];
+    selected = &walkers[id];
     frames_limit = frames_max;
 }
 

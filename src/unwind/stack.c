@@ -4,11 +4,13 @@
  *
  * Probing: rt_sigprocmask with an impossible `how` copies 8 bytes from the address first and fails with
  * EFAULT where they can't be read, with EINVAL where they can; it changes nothing. 0.17 us; mincore and
- * process_vm_readv take eight times as long, and mincore says yes to a guard page.
+ * process_vm_readv take eight times as long, and mincore says yes to a guard page. Where `how` is looked at
+ * first (qemu's user mode), a futex wait that does not wait tells the same.
  */
 #include "unwind/stack.h"
 
 #include <pthread.h>
+#include <time.h>
 
 static const uintptr_t page_mask = ~(uintptr_t)(MODA_PAGE_BYTES - 1);
 static const uintptr_t main_stack_bytes = (uintptr_t)128 << 20; /* the least gap that Linux leaves below it */
@@ -17,10 +19,26 @@ static const uintptr_t own_pages_max = 4096;                    /* probed at onc
 /* Of ld.so: the main thread's stack pointer at the start of the program. */
 extern void *__libc_stack_end MODA_WEAK;
 
-bool moda_stack_page_is_readable(uintptr_t address) {
+static bool probe_by_mask(uintptr_t page) {
     const long no_such_how = -1, set_bytes = 8, efault = 14;
-    return moda_raw_syscall(MODA_SYS_SIGPROCMASK, no_such_how, (long)(address & page_mask), 0, set_bytes) !=
-           -efault;
+    return moda_raw_syscall(MODA_SYS_SIGPROCMASK, no_such_how, (long)page, 0, set_bytes) != -efault;
+}
+
+static bool probe_by_futex(uintptr_t page) {
+    static const struct timespec no_time = {0, 0};
+    const long wait_private = 128, efault = 14;
+    return moda_raw_syscall(MODA_SYS_FUTEX, (long)page, wait_private, 0, (long)&no_time) != -efault;
+}
+
+bool moda_stack_page_is_readable(uintptr_t address) {
+    enum { UNKNOWN, BY_MASK, BY_FUTEX };
+    static uint32_t way;
+    uint32_t known = moda_load_relaxed(&way);
+    if (known == UNKNOWN) { /* nothing is mapped at 0: a way that says otherwise is none */
+        known = probe_by_mask(0) ? BY_FUTEX : BY_MASK;
+        moda_store_relaxed(&way, known);
+    }
+    return known == BY_MASK ? probe_by_mask(address & page_mask) : probe_by_futex(address & page_mask);
 }
 
 /* The address alone tells that it is the main stack; who else it may be takes two system calls. */

@@ -75,6 +75,24 @@ MODA_READS_STACKS static bool load_special_fp(moda_walk_state *s, const moda_reg
     return true;
 }
 
+/* Whether the walk may go on at the caller's sp: upwards, or at a signal frame on another stack. */
+static bool goes_on_at(moda_walk_state *s, const moda_registers *r, uintptr_t sp, bool is_signal) {
+    if (sp > r->sp && moda_stack_reaches(&s->range, sp))
+        return true;
+    return is_signal && moda_stack_switch(s->own, sp, &s->range);
+}
+
+/* aarch64: interrupted before x30 was saved, or in a function that never saves it. */
+MODA_READS_STACKS static bool step_leaf(moda_walk_state *s, moda_registers *r, moda_row row, uintptr_t cfa) {
+    if (!r->is_exact || r->ra == 0 || cfa % 8 != 0 || cfa < r->sp || !moda_stack_reaches(&s->range, cfa) ||
+        !load_special_fp(s, r, row, cfa, r))
+        return false;
+    r->pc = r->ra;
+    r->sp = cfa;
+    r->is_exact = false;
+    return true;
+}
+
 /* Any row that has a CFA: realigned stacks, signal frames, interrupted functions. */
 MODA_READS_STACKS static bool step_special(moda_walk_state *s, moda_registers *r, moda_row row) {
     const unsigned kind = moda_row_cfa_kind(row);
@@ -86,25 +104,58 @@ MODA_READS_STACKS static bool step_special(moda_walk_state *s, moda_registers *r
             return false;
         cfa = moda_stack_load(cfa);
     }
+    moda_registers caller = *r;
     if (moda_row_ra_kind(row) == MODA_RA_IN_REGISTER)
-        return false; /* aarch64: x30 is not carried along */
+        return step_leaf(s, r, row, cfa);
     if (moda_row_ra_kind(row) == MODA_RA_AT_CFA)
         ra_slot = cfa + (uintptr_t)(moda_ra_is_below_cfa ? -8 : moda_row_ra_offset(row));
-    moda_registers caller = *r;
     if (cfa % 8 != 0 || !is_readable(s, r, ra_slot) || !load_special_fp(s, r, row, cfa, &caller))
         return false;
     caller.pc = moda_strip_authentication(moda_stack_load(ra_slot));
     caller.sp = cfa;
     caller.is_exact = is_signal;
-    const bool is_rising = cfa > r->sp && moda_stack_reaches(&s->range, cfa);
-    if (!is_rising && !(is_signal && moda_stack_switch(s->own, cfa, &s->range)))
+    if (!goes_on_at(s, r, cfa, is_signal))
         return false;
     *r = caller;
     return true;
 }
 
+/* aarch64: the frame of the kernel's sigreturn code, which has no tables. */
+MODA_READS_STACKS static bool step_bare_sigreturn(moda_walk_state *s, moda_registers *r) {
+    uint32_t code[2];
+    if (!moda_has_bare_sigreturn || r->pc % 4 != 0 || !moda_stack_page_is_readable(r->pc) ||
+        (r->pc + 4) % MODA_PAGE_BYTES == 0)
+        return false;
+    memcpy(code, (const void *)r->pc, sizeof code);
+    if (memcmp(code, moda_sigreturn_code, sizeof code) != 0 || !is_readable(s, r, r->sp + MODA_SIGFRAME_PC))
+        return false;
+    const moda_registers caller = {
+        .pc = moda_stack_load(r->sp + MODA_SIGFRAME_PC),
+        .sp = moda_stack_load(r->sp + MODA_SIGFRAME_SP),
+        .fp = moda_stack_load(r->sp + MODA_SIGFRAME_FP),
+        .fp_slot = r->sp + MODA_SIGFRAME_FP,
+        .ra = moda_strip_authentication(moda_stack_load(r->sp + MODA_SIGFRAME_RA)),
+        .is_exact = true,
+    };
+    if (!goes_on_at(s, r, caller.sp, true))
+        return false;
+    *r = caller;
+    return true;
+}
+
+/* aarch64, interrupted in code without tables: in the PLT, most likely, where x30 is the return address. */
+static bool guess_leaf(moda_registers *r) {
+    if (!r->is_exact || r->ra < MODA_PAGE_BYTES)
+        return false;
+    r->pc = r->ra;
+    r->is_exact = false;
+    return true;
+}
+
 MODA_READS_STACKS static outcome guess(moda_walk_state *s, moda_registers *r) {
-    if (!s->may_guess || !moda_frame_pointer_step(&s->range, r))
+    if (step_bare_sigreturn(s, r))
+        return STEPPED;
+    if (!s->may_guess || !(guess_leaf(r) || moda_frame_pointer_step(&s->range, r)))
         return UNKNOWN;
     if (s->guessed < UINT8_MAX)
         s->guessed++;
@@ -136,6 +187,8 @@ MODA_INLINE void store(moda_walk_state *s, const moda_registers *r) {
     s->at.fp = r->fp;
     __asm__("" : : : "memory");
     s->at.fp_slot = r->fp_slot;
+    if (!moda_ra_is_below_cfa)
+        s->at.ra = r->ra;
     s->at.is_exact = r->is_exact;
 }
 
@@ -147,6 +200,7 @@ MODA_INLINE void load(const moda_walk_state *s, moda_registers *r) {
     r->fp = s->at.fp;
     __asm__("" : : : "memory");
     r->fp_slot = s->at.fp_slot;
+    r->ra = moda_ra_is_below_cfa ? 0 : s->at.ra;
     r->is_exact = s->at.is_exact;
 }
 
@@ -249,6 +303,8 @@ MODA_READS_STACKS static uint32_t verify(moda_walk_state *s, const moda_frame *l
     for (; k < end; k++) {
         const moda_frame *f = &last[k];
         if (moda_unlikely((f->fp_slot & MODA_FRAME_SPECIAL) != 0)) {
+            if ((f->fp_slot & MODA_FRAME_EXACT) != 0 && !moda_ra_is_below_cfa)
+                break; /* x30 is not kept: step there anew */
             if (!verify_special(s, f - 1, f))
                 break;
         } else if (moda_strip_authentication(moda_stack_load(ra_slot_of(f))) != f->pc ||

@@ -14,6 +14,7 @@
 typedef struct moda_registers {
     uintptr_t pc, sp, fp;
     uintptr_t fp_slot; /* where fp was loaded from */
+    uintptr_t ra;      /* aarch64, if is_exact: x30, where a leaf function has its return address */
     bool is_exact;     /* pc is an interrupted instruction, not a return address */
 } moda_registers;
 
@@ -67,7 +68,6 @@ typedef struct moda_walk_job {
 moda_walk moda_tables_walk(const moda_walk_job *job);          /* what has no table: ends there */
 moda_walk moda_tables_walk_guessing(const moda_walk_job *job); /* .. is passed by frame pointer */
 moda_walk moda_frame_pointer_walk(const moda_walk_job *job);   /* fp; tables only for the outermost frames */
-moda_walk moda_frame_pointer_walk_first(const moda_walk_job *job); /* fp, then tables for all the rest */
 
 /* Goes on by tables from s->at, whose frame is to be frames[count], without the thread's last walk. */
 moda_walk moda_tables_walk_from(moda_walk_state *s, uint32_t count);

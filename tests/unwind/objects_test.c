@@ -18,7 +18,7 @@ static void begin(void) {
     support_begin(MODA_UNWIND_AUTO);
 }
 
-TestSuite(objects, .init = begin, .timeout = 120);
+#define OBJECTS_TEST(name) Test(objects, name, .init = begin, .timeout = 120)
 
 static void walk_back(void) {
     support_walk(&result);
@@ -47,7 +47,7 @@ static void expect_complete(void) {
     cr_expect_eq(result.plain.end, MOD_ALLOC_WALK_COMPLETE);
 }
 
-Test(objects, a_closed_object_is_forgotten) {
+OBJECTS_TEST(a_closed_object_is_forgotten) {
     void *handle;
     plugin_function *small = open_plugin(PLUGIN_SMALL, "plugin_call", &handle);
     call_plugin(small);
@@ -62,7 +62,7 @@ Test(objects, a_closed_object_is_forgotten) {
 }
 
 /* The test above is only worth something if rows do go stale when nobody forgets them. */
-Test(objects, rows_of_a_closed_object_are_stale_until_forgotten) {
+OBJECTS_TEST(rows_of_a_closed_object_are_stale_until_forgotten) {
     void *handle;
     plugin_function *small = open_plugin(PLUGIN_SMALL, "plugin_call", &handle);
     call_plugin(small);
@@ -77,7 +77,7 @@ Test(objects, rows_of_a_closed_object_are_stale_until_forgotten) {
     expect_complete();
 }
 
-Test(objects, tags_of_epochs_repeat_without_stale_rows) {
+OBJECTS_TEST(tags_of_epochs_repeat_without_stale_rows) {
     void *handle;
     plugin_function *small = open_plugin(PLUGIN_SMALL, "plugin_call", &handle);
     call_plugin(small);
@@ -91,7 +91,7 @@ Test(objects, tags_of_epochs_repeat_without_stale_rows) {
     expect_complete();
 }
 
-Test(objects, link_maps_of_walked_objects_are_known_once) {
+OBJECTS_TEST(link_maps_of_walked_objects_are_known_once) {
     void *handle;
     plugin_function *plugin = open_plugin(PLUGIN_SMALL, "plugin_call", &handle);
     cr_expect_not(moda_unwind_knows_link_map(handle)); /* a handle is the link_map */
@@ -106,7 +106,7 @@ Test(objects, link_maps_of_walked_objects_are_known_once) {
 }
 
 /* iconv opens and closes its modules without dlopen and dlclose. */
-Test(objects, modules_of_iconv_come_and_go) {
+OBJECTS_TEST(modules_of_iconv_come_and_go) {
     for (int i = 0; i < 20; i++) {
         iconv_t to = iconv_open(i % 2 == 0 ? "EUC-JP" : "KOI8-R", "UTF-8");
         walk_back();
@@ -125,7 +125,7 @@ Test(objects, modules_of_iconv_come_and_go) {
 void (*lazy_hook)(void);
 int lazy_function(void);
 
-Test(objects, a_call_under_lazy_binding_is_walked_to_the_end) {
+OBJECTS_TEST(a_call_under_lazy_binding_is_walked_to_the_end) {
     lazy_hook = walk_back;
     walks = 0;
     cr_expect_eq(lazy_function(), 42); /* walk_back, resolver, _dl_fixup, _dl_runtime_resolve, we */
@@ -138,7 +138,7 @@ Test(objects, a_call_under_lazy_binding_is_walked_to_the_end) {
 
 /* ---- code without tables ---- */
 
-Test(objects, a_library_without_tables_is_passed_by_frame_pointer_and_marked) {
+OBJECTS_TEST(a_library_without_tables_is_passed_by_frame_pointer_and_marked) {
     void *handle;
     call_plugin(open_plugin(BARE_WITH_FP, "bare_call", &handle));
     cr_expect_eq(result.plain.end, MOD_ALLOC_WALK_GUESSED);
@@ -149,7 +149,7 @@ Test(objects, a_library_without_tables_is_passed_by_frame_pointer_and_marked) {
     cr_expect_eq(memcmp(&result.frames[4], &here[1], (size_t)(count - 1) * 8), 0);
 }
 
-Test(objects, without_tables_and_frame_pointers_a_walk_is_never_complete) {
+OBJECTS_TEST(without_tables_and_frame_pointers_a_walk_is_never_complete) {
     void *handle;
     call_plugin(open_plugin(BARE_WITHOUT_FP, "bare_call", &handle));
     cr_expect_neq(result.plain.end, MOD_ALLOC_WALK_COMPLETE);
@@ -168,7 +168,7 @@ static void *no_memory(size_t bytes) {
     return NULL;
 }
 
-Test(objects, without_memory_walks_are_right) {
+OBJECTS_TEST(without_memory_walks_are_right) {
     moda_unwind_set_memory(no_memory);
     for (int i = 0; i < 3; i++) {
         walk_back();
@@ -179,7 +179,7 @@ Test(objects, without_memory_walks_are_right) {
     cr_expect_eq(bits, 0);
 }
 
-Test(objects, the_cache_grows_to_its_bound_and_no_further) {
+OBJECTS_TEST(the_cache_grows_to_its_bound_and_no_further) {
     moda_unwind_set_memory(count_memory);
     const uintptr_t code = (uintptr_t)&qsort;
     uint32_t bits = 0, count = 0;

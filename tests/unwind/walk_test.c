@@ -28,7 +28,7 @@ static void begin(void) {
     support_begin(MODA_UNWIND_AUTO);
 }
 
-TestSuite(walk, .init = begin, .timeout = 120);
+#define WALK_TEST(name) Test(walk, name, .init = begin, .timeout = 120)
 
 /* ---- frames ---- */
 
@@ -47,7 +47,7 @@ NOINLINE static void plain_frame(int depth) {
     KEEP(local);
 }
 
-Test(walk, plain_frames_are_those_of_libgcc) {
+WALK_TEST(plain_frames_are_those_of_libgcc) {
     plain_frame(5);
     cr_assert_geq(result.plain.count, 9);
 }
@@ -82,7 +82,7 @@ NOINLINE static void big_frame(void) {
     KEEP(local);
 }
 
-Test(walk, realigned_variable_and_big_frames_are_passed) {
+WALK_TEST(realigned_variable_and_big_frames_are_passed) {
     big_frame();
     cr_assert_geq(result.plain.count, 8);
 }
@@ -111,7 +111,7 @@ static void run_thread(const pthread_attr_t *attributes, void *(*function)(void 
     pthread_join(thread, NULL);
 }
 
-Test(walk, a_call_at_the_end_of_its_function_is_looked_up_inside_it) {
+WALK_TEST(a_call_at_the_end_of_its_function_is_looked_up_inside_it) {
     run_thread(NULL, run_noreturn, NULL);
     cr_assert_geq(result.plain.count, 4);
 }
@@ -126,7 +126,7 @@ NOINLINE static void recurse(int depth) {
     KEEP(local);
 }
 
-Test(walk, deep_recursion_is_cut_at_the_limit) {
+WALK_TEST(deep_recursion_is_cut_at_the_limit) {
     recurse(10000);
     cr_expect_eq(result.plain.end, MOD_ALLOC_WALK_CUT);
     cr_expect_eq(result.plain.count, SUPPORT_FRAMES_MAX);
@@ -183,7 +183,7 @@ NOINLINE static void random_calls(int depth) {
     KEEP(more);
 }
 
-Test(walk, incremental_equals_plain_in_random_call_trees) {
+WALK_TEST(incremental_equals_plain_in_random_call_trees) {
     for (walks_wanted = 500; walks_wanted <= 20000; walks_wanted += 500) {
         while (walks_done < walks_wanted)
             random_calls((int)(next_random() % 80));
@@ -202,7 +202,7 @@ static void make_chain(uintptr_t *words, size_t count) {
 }
 
 /* A saved word that changes under the kept walk: the walk must see it. */
-Test(walk, a_changed_return_address_is_noticed) {
+WALK_TEST(a_changed_return_address_is_noticed) {
     moda_unwind_thread *thread = support_memory(moda_unwind_thread_size(SUPPORT_FRAMES_MAX));
     uint64_t frames[SUPPORT_FRAMES_MAX];
     uintptr_t stack[512] = {0};
@@ -236,14 +236,14 @@ static void handle(int number, void (*handler)(int), int flags) {
     sigaction(number, &action, NULL);
 }
 
-Test(walk, a_signal_handler_is_passed) {
+WALK_TEST(a_signal_handler_is_passed) {
     handle(SIGUSR1, on_signal, 0);
     raise(SIGUSR1);
     cr_assert_eq(counter, 1);
     cr_assert_geq(result.plain.count, 6);
 }
 
-Test(walk, nested_signal_handlers_are_passed) {
+WALK_TEST(nested_signal_handlers_are_passed) {
     handle(SIGUSR2, on_signal, 0);
     handle(SIGUSR1, on_signal_raising, 0);
     raise(SIGUSR1);
@@ -255,7 +255,7 @@ static void use_alternate_stack(size_t bytes) {
     cr_assert_eq(sigaltstack(&alternate, NULL), 0);
 }
 
-Test(walk, a_handler_on_an_alternate_stack_leads_back_to_the_thread) {
+WALK_TEST(a_handler_on_an_alternate_stack_leads_back_to_the_thread) {
     use_alternate_stack(65536);
     handle(SIGUSR2, on_signal, 0);
     handle(SIGUSR1, on_signal_raising, SA_ONSTACK);
@@ -273,7 +273,7 @@ static void *run_alternate_in_thread(void *unused) {
     return NULL;
 }
 
-Test(walk, alternate_stacks_of_threads) {
+WALK_TEST(alternate_stacks_of_threads) {
     handle(SIGUSR2, on_signal, 0);
     handle(SIGUSR1, on_signal_raising, SA_ONSTACK);
     run_thread(NULL, run_alternate_in_thread, NULL);
@@ -286,8 +286,10 @@ static void on_timer(int number) {
     (void)number;
     support_walk(&result);
     asynchronous++;
-    asynchronous_wrong += !result.is_same || !result.is_same_kept;
-    asynchronous_incomplete += result.plain.end != MOD_ALLOC_WALK_COMPLETE;
+    /* In aarch64's PLT, which has no tables, we go on by the link register and libgcc gives up. */
+    const int is_guessed = result.plain.end == MOD_ALLOC_WALK_GUESSED && MODA_DWARF_FP == 29;
+    asynchronous_wrong += (!result.is_same && !is_guessed) || !result.is_same_kept;
+    asynchronous_incomplete += result.plain.end != MOD_ALLOC_WALK_COMPLETE && !is_guessed;
 }
 
 static int compare_ints(const void *a, const void *b) {
@@ -311,7 +313,7 @@ static void work_a_while(void) {
 }
 
 /* Wherever the timer strikes: prologues, epilogues, the PLT. */
-Test(walk, asynchronous_interruptions_are_walked) {
+WALK_TEST(asynchronous_interruptions_are_walked) {
     handle(SIGPROF, on_timer, SA_RESTART);
     const struct itimerval interval = {.it_interval.tv_usec = 1000, .it_value.tv_usec = 1000};
     setitimer(ITIMER_PROF, &interval, NULL);
@@ -336,7 +338,7 @@ static void set_trap_flag(int is_on) {
         __asm__ volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" : : : "cc", "memory");
 }
 
-Test(walk, every_instruction_of_a_run_is_walked) {
+WALK_TEST(every_instruction_of_a_run_is_walked) {
     handle(SIGTRAP, on_trap, 0);
     int values[12];
     for (int i = 0; i < 12; i++)
@@ -368,7 +370,7 @@ static void *run_small(void *unused) {
     return NULL;
 }
 
-Test(walk, threads_with_default_own_and_16_KiB_stacks) {
+WALK_TEST(threads_with_default_own_and_16_KiB_stacks) {
     run_thread(NULL, run_plain, NULL);
     cr_expect_geq(result.plain.count, 6);
 
@@ -392,10 +394,12 @@ static int run_cloned(void *unused) {
 }
 
 /* No libc thread, no control block of its own, a stack that nobody told of. */
-Test(walk, a_raw_clone_is_walked) {
+WALK_TEST(a_raw_clone_is_walked) {
     const size_t bytes = 262144;
     char *stack = support_memory(bytes);
     const pid_t child = clone(run_cloned, stack + bytes, CLONE_VM | SIGCHLD, NULL);
+    if (child < 0 && errno == EINVAL)
+        cr_skip_test("qemu's user mode has no raw clone");
     cr_assert_gt(child, 0);
     int status;
     cr_assert_eq(waitpid(child, &status, 0), child);
@@ -455,11 +459,11 @@ static void *switch_coroutines(void *unused) {
     return unused;
 }
 
-Test(walk, coroutines_come_and_go) {
+WALK_TEST(coroutines_come_and_go) {
     switch_coroutines(NULL);
 }
 
-Test(walk, coroutines_of_a_thread_come_and_go) {
+WALK_TEST(coroutines_of_a_thread_come_and_go) {
     run_thread(NULL, switch_coroutines, NULL);
 }
 
@@ -486,7 +490,7 @@ NOINLINE static void recurse_and_copy(int depth) {
     KEEP(local);
 }
 
-Test(walk, a_stack_that_shrank_between_two_walks_is_not_believed) {
+WALK_TEST(a_stack_that_shrank_between_two_walks_is_not_believed) {
     moda_unwind_thread *thread = support_memory(moda_unwind_thread_size(SUPPORT_FRAMES_MAX));
     uint64_t frames[SUPPORT_FRAMES_MAX];
     copied_stack = support_memory(65536);
@@ -519,7 +523,7 @@ static void *enter_stacks(void *unused) {
     return unused;
 }
 
-Test(walk, a_threads_own_stack_and_others_are_told_apart) {
+WALK_TEST(a_threads_own_stack_and_others_are_told_apart) {
     two_stacks = support_memory(OTHER_BYTES + 4096 + OWN_BYTES);
     mprotect(two_stacks + OTHER_BYTES, 4096, PROT_NONE);
     pthread_attr_t attributes;
@@ -566,7 +570,7 @@ NOINLINE static void call_through(callback_caller *code) {
     KEEP(local);
 }
 
-Test(walk, generated_code_with_frame_pointers_is_passed_and_marked) {
+WALK_TEST(generated_code_with_frame_pointers_is_passed_and_marked) {
     call_through(with_frame_pointer());
     cr_expect_eq(result.plain.end, MOD_ALLOC_WALK_GUESSED);
     cr_expect_eq(result.plain.guessed, 1);
@@ -578,7 +582,7 @@ Test(walk, generated_code_with_frame_pointers_is_passed_and_marked) {
     cr_expect_eq(memcmp(&result.frames[4], &here[1], (size_t)(count - 1) * 8), 0);
 }
 
-Test(walk, by_tables_alone_nothing_is_guessed) {
+WALK_TEST(by_tables_alone_nothing_is_guessed) {
     moda_unwind_initialize(MODA_UNWIND_TABLES, SUPPORT_FRAMES_MAX);
     call_through(with_frame_pointer());
     cr_expect_eq(result.plain.end, MOD_ALLOC_WALK_UNKNOWN);
@@ -586,7 +590,7 @@ Test(walk, by_tables_alone_nothing_is_guessed) {
     cr_expect_eq(result.plain.count, 2);
 }
 
-Test(walk, generated_code_without_frame_pointers_is_never_called_complete) {
+WALK_TEST(generated_code_without_frame_pointers_is_never_called_complete) {
     call_through(without_frame_pointer());
     cr_expect_neq(result.plain.end, MOD_ALLOC_WALK_COMPLETE);
     cr_expect(result.is_same_kept);
@@ -612,7 +616,7 @@ static void fill_with_garbage(uintptr_t *words, size_t count, uintptr_t base) {
     }
 }
 
-Test(walk, garbage_never_makes_it_leave_the_stack) {
+WALK_TEST(garbage_never_makes_it_leave_the_stack) {
     const size_t pages = 3, bytes = pages * 4096;
     char *guarded = support_memory(bytes + 8192);
     mprotect(guarded, 4096, PROT_NONE);
@@ -657,7 +661,7 @@ NOINLINE static void frame_that_needs_fp(size_t n, uintptr_t fp) {
 }
 
 #if defined(__x86_64__)
-Test(walk, a_corrupt_frame_pointer_ends_the_walk_as_broken) {
+WALK_TEST(a_corrupt_frame_pointer_ends_the_walk_as_broken) {
     static const uintptr_t bad[] = {0, 1, 8, 0x7f, (uintptr_t)-8, (uintptr_t)-16, (uintptr_t)1 << 63, 0x123456789abc};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         frame_that_needs_fp(100, bad[i]);
@@ -667,7 +671,7 @@ Test(walk, a_corrupt_frame_pointer_ends_the_walk_as_broken) {
 
 /* ---- processes ---- */
 
-Test(walk, a_forked_child_walks) {
+WALK_TEST(a_forked_child_walks) {
     plain_frame(3);
     const pid_t child = fork();
     if (child == 0) {
@@ -691,7 +695,7 @@ static void *fork_in_thread(void *status) {
     return NULL;
 }
 
-Test(walk, a_child_forked_by_a_thread_walks) {
+WALK_TEST(a_child_forked_by_a_thread_walks) {
     int status = -1;
     run_thread(NULL, fork_in_thread, &status);
     cr_expect_eq(status, 0);
@@ -699,7 +703,7 @@ Test(walk, a_child_forked_by_a_thread_walks) {
 
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-Test(walk, a_vforked_child_walks_and_the_parent_after_it) {
+WALK_TEST(a_vforked_child_walks_and_the_parent_after_it) {
     plain_frame(3);
     const pid_t child = vfork();
     if (child == 0) {
@@ -715,7 +719,7 @@ Test(walk, a_vforked_child_walks_and_the_parent_after_it) {
 
 /* ---- frame pointers ---- */
 
-Test(walk, errno_stays_as_it_is) {
+WALK_TEST(errno_stays_as_it_is) {
     errno = 4711;
     support_walk(&result);
     cr_expect_eq(errno, 4711);
