@@ -7,6 +7,7 @@
 # Exit 77: no browser, or no viewer, on this machine.
 import argparse, base64, html, json, os, re, shutil, subprocess, sys, tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 SKIP = 77
 BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
@@ -60,14 +61,23 @@ def open_html(folder):
     first = max(report["rows"], key=lambda r: r["values"]["allocated_bytes"])
     cells = re.findall(r'title="Allocated: ([\d,]+)"', dom)
     assert cells and int(cells[0].replace(",", "")) == first["values"]["allocated_bytes"], (cells[:1], first)
-    # A search: what it finds is what json has in stacks with that name.
+    # A search: what it finds is what json has in stacks with that text. One letter is in many frames of a stack.
     word = first["function"].split("(")[0]
-    hit = {i for i, f in enumerate(report["frames"]) if word.lower() in f["function"].lower()}
-    want = sum(r["values"]["allocated_bytes"] for r in report["rows"] if hit & set(r["stack"]))
-    from urllib.parse import quote
-    dom = browse(url + "#search=" + quote(word), "--dump-dom", "--window-size=1440,1500")
-    found = re.search(r'id="matched" data-exact="(\d+)"', dom)
-    assert found and int(found[1]) == want, ("html: search", word, found and found[1], want)
+    for text, value in ((word, "allocated_bytes"), ("e", "allocated_count")):
+        hit = {i for i, f in enumerate(report["frames"])
+               if any(text.lower() in (f[k] or "").lower() for k in ("function", "file", "module"))}
+        want = sum(r["values"][value] for r in report["rows"] if hit & set(r["stack"]))
+        dom = browse(f"{url}#value={value}&search=" + quote(text), "--dump-dom", "--window-size=1440,1500")
+        found = re.search(r'id="matched" data-exact="(\d+)"', dom)
+        assert found and int(found[1]) == want, ("html: search", text, found and found[1], want)
+    # Functions with what they call, summed by the page; of one name in several modules any may come first.
+    rows = json.loads((folder / "functions.json").read_text(encoding="utf-8"))["rows"]
+    dom = browse(url + "#group=function&sort=total", "--dump-dom", "--window-size=1440,1500")
+    shown = re.findall(r'title="Own: ([\d,]+)".*?title="With callees: ([\d,]+)"', dom, re.S)
+    shown = sorted((tuple(int(n.replace(",", "")) for n in pair) for pair in shown), key=lambda p: p[::-1], reverse=True)
+    want = sorted(((r["self"]["allocated_bytes"], r["total"]["allocated_bytes"]) for r in rows
+                   if not r["name"].startswith("[")), key=lambda p: p[::-1], reverse=True)
+    assert shown and shown[:10] == want[:10], ("html: functions", shown[:10], want[:10])
     for view in ("", "value=live_bytes&view=flame&theme=dark", "view=callers&group=function", "site=0&theme=dark",
                  "group=module&value=allocated_count&search=" + quote(word)):
         name = "html" + re.sub(r"[^a-z]+", "-", "-" + view.split("&search")[0]).rstrip("-") + ".png"
