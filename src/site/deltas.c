@@ -99,28 +99,46 @@ MODA_INLINE void keep_own_peak(moda_site_counts *c) {
     }
 }
 
+/* A sample times its weight. In locals, since the compiler can't know that counts don't lie over it. */
+typedef struct weighed {
+    uint64_t weight_fixed, bytes, requested;
+} weighed;
+
+MODA_INLINE weighed weigh(const moda_sample *sample) {
+    weighed w = {.weight_fixed = sample->weight_fixed, .bytes = sample->size, .requested = sample->requested};
+    if (moda_unlikely(w.weight_fixed != MODA_COUNT_ONE)) {
+        w.bytes = moda_sampler_weigh(w.weight_fixed, w.bytes);
+        w.requested = moda_sampler_weigh(w.weight_fixed, w.requested);
+    }
+    return w;
+}
+
 MODA_INLINE void count_alloc(moda_site_counts *c, const moda_sample *sample) {
+    const weighed w = weigh(sample);
     keep_at_peak(c);
     moda_own_increment(&c->alloc_samples);
-    moda_own_add(&c->alloc_count, sample->weight_fixed);
-    moda_own_add(&c->alloc_bytes, moda_sampler_weigh(sample->weight_fixed, sample->size));
-    moda_own_add(&c->alloc_requested, moda_sampler_weigh(sample->weight_fixed, sample->requested));
+    moda_own_add(&c->alloc_count, w.weight_fixed);
+    moda_own_add(&c->alloc_bytes, w.bytes);
+    moda_own_add(&c->alloc_requested, w.requested);
 }
 
 MODA_INLINE void count_leaving(moda_site_counts *c, const moda_sample *sample) {
+    const weighed w = weigh(sample);
     keep_at_peak(c);
     keep_own_peak(c);
     moda_own_increment(&c->free_samples);
-    moda_own_add(&c->free_count, sample->weight_fixed);
-    moda_own_add(&c->free_bytes, moda_sampler_weigh(sample->weight_fixed, sample->size));
-    moda_own_add(&c->free_requested, moda_sampler_weigh(sample->weight_fixed, sample->requested));
+    moda_own_add(&c->free_count, w.weight_fixed);
+    moda_own_add(&c->free_bytes, w.bytes);
+    moda_own_add(&c->free_requested, w.requested);
 }
 
 MODA_INLINE void count_lifetime(moda_site_counts *c, const moda_sample *sample, const moda_sample_end *end) {
     /* Cores' clocks may differ by a little: no life is shorter than nothing. */
     const uint64_t ticks = end->now_ticks > end->birth_ticks ? end->now_ticks - end->birth_ticks : 0;
-    moda_own_add(&c->lifetime_count, sample->weight_fixed);
-    moda_own_add(&c->lifetime_sum, moda_sampler_weigh(sample->weight_fixed, ticks));
+    const uint64_t weight_fixed = sample->weight_fixed;
+    const bool is_remote = end->is_remote;
+    moda_own_add(&c->lifetime_count, weight_fixed);
+    moda_own_add(&c->lifetime_sum, moda_sampler_weigh(weight_fixed, ticks));
     if (ticks < load(&c->lifetime_min)) {
         store(&c->lifetime_min, ticks);
     }
@@ -128,10 +146,10 @@ MODA_INLINE void count_lifetime(moda_site_counts *c, const moda_sample *sample, 
         store(&c->lifetime_max, ticks);
     }
     if (ticks < load(&short_lived_ticks)) {
-        moda_own_add(&c->short_lived_count, sample->weight_fixed);
+        moda_own_add(&c->short_lived_count, weight_fixed);
     }
-    if (moda_unlikely(end->is_remote)) {
-        moda_own_add(&c->remote_free_count, sample->weight_fixed);
+    if (moda_unlikely(is_remote)) {
+        moda_own_add(&c->remote_free_count, weight_fixed);
     }
 }
 
