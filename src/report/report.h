@@ -522,7 +522,7 @@ char *moda_arena_copy(moda_arena *arena, const char *text, size_t length); /* NU
 const char *moda_arena_intern(moda_arena *arena, const char *text);  /* equal text, equal pointer */
 void moda_arena_free(moda_arena *arena);
 
-/* What this thread allocates between the two is not the program's (nests; nothing without mod-alloc). */
+/* What this thread allocates between the two is not the program's. Does not nest; without mod-alloc it does nothing. */
 void moda_report_pause(void);
 void moda_report_resume(void);
 
