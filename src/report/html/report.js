@@ -29,6 +29,7 @@ const bytes = (n) => scaled(n, 1024, [" B", " KiB", " MiB", " GiB", " TiB", " Pi
 const plain = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const exact = (n) => plain.format(Math.round(n));
 const count = (n) => Math.abs(n) < 100000 ? exact(n) : scaled(n, 1000, ["", " k", " M", " G", " T"]);
+const blocks = (n) => (n === 1 ? "1 block" : exact(n) + " blocks");
 function time(ns) {
   if (ns < 1e3) return scaled(ns, 1e9, [" ns"]);
   if (ns < 1e6) return scaled(ns / 1e3, 1e9, [" \u00b5s"]);
@@ -275,7 +276,7 @@ function drawCards() {
     ["Threads", exact(D.threads), "", ""],
   ];
   if (m.resident_peak_bytes || m.resident_bytes)
-    list.push(["Resident memory", bytes(m.resident_peak_bytes || m.resident_bytes), "highest; heap holds " + bytes(m.committed_bytes), "profile itself: " + bytes(m.profile_bytes)]);
+    list.push(["Resident memory", bytes(m.resident_peak_bytes || m.resident_bytes), m.committed_bytes ? "highest; heap holds\u00a0" + bytes(m.committed_bytes).replace(" ", "\u00a0") : "highest", "profile itself: " + bytes(m.profile_bytes)]);
   for (const [name, big, small, title] of list) {
     const card = make("div", undefined, "card");
     card.append(make("h2", name), make("b", big), make("span", small || "\u00a0"));
@@ -748,9 +749,9 @@ function openDrawer(i) {
   if (!D.is_exact && C.allocated_error[i] > 0) line("Standard error of that", "\u00b1 " + bytes(C.allocated_error[i]));
   line("Allocations", exact(C.allocated_count[i]) + (D.is_exact ? "" : " estimated from " + exact(C.samples[i]) + (C.samples[i] === 1 ? " sample" : " samples")));
   line("Requested", both(C.requested_bytes[i], true));
-  line("Live at the heap\u2019s peak", both(C.at_peak_bytes[i], true) + " in " + exact(C.at_peak_count[i]) + " blocks");
-  line("Live at the end", both(C.live_bytes[i], true) + " in " + exact(C.live_count[i]) + " blocks");
-  line("The site\u2019s own peak", both(C.own_peak_bytes[i], true) + " in " + exact(C.own_peak_count[i]) + " blocks");
+  line("Live at the heap\u2019s peak", both(C.at_peak_bytes[i], true) + " in " + blocks(C.at_peak_count[i]));
+  line("Live at the end", both(C.live_bytes[i], true) + " in " + blocks(C.live_count[i]));
+  line("The site\u2019s own peak", both(C.own_peak_bytes[i], true) + " in " + blocks(C.own_peak_count[i]));
   if (C.lifetime_count[i]) {
     line("Mean life of a block", time(C.lifetime_ns[i] / C.lifetime_count[i]));
     line("Shortest and longest life", time(C.lifetime_min_ns[i]) + " to " + time(C.lifetime_max_ns[i]));
