@@ -25,42 +25,41 @@ static const char *name_of(const moda_cli_args *args) {
     return moda_cli_command_table[args->command].name;
 }
 
-static void print_line(const moda_cli_args *args, const char *format, va_list list) {
+enum { MESSAGE = 4096 }; /* a longer one is cut */
+
+static void print_line(const moda_cli_args *args, const char *text) {
     fflush(stdout);
-    if (args == NULL) {
-        fputs("mod-alloc: ", stderr);
-    } else {
-        fprintf(stderr, "mod-alloc %s: ", name_of(args));
-    }
-    vfprintf(stderr, format, list);
-    fputc('\n', stderr);
+    fprintf(stderr, "mod-alloc%s%s: %s\n", args != NULL ? " " : "", args != NULL ? name_of(args) : "", text);
 }
 
 void moda_cli_say(const moda_cli_args *args, const char *format, ...) {
+    char text[MESSAGE];
     va_list list;
     va_start(list, format);
-    print_line(args, format, list);
+    vsnprintf(text, sizeof text, format, list);
     va_end(list);
+    print_line(args, text);
 }
 
 void moda_cli_fail(const moda_cli_args *args, int status, const char *format, ...) {
+    char text[MESSAGE];
     va_list list;
     va_start(list, format);
-    print_line(args, format, list);
+    vsnprintf(text, sizeof text, format, list);
     va_end(list);
+    print_line(args, text);
     exit(status);
 }
 
 void moda_cli_misuse(const moda_cli_args *args, const char *format, ...) {
+    char text[MESSAGE];
     va_list list;
     va_start(list, format);
-    print_line(args, format, list);
+    vsnprintf(text, sizeof text, format, list);
     va_end(list);
-    if (args == NULL) {
-        fputs("Try 'mod-alloc --help'.\n", stderr);
-    } else {
-        fprintf(stderr, "Try 'mod-alloc %s --help'.\n", name_of(args));
-    }
+    print_line(args, text);
+    fprintf(stderr, "Try 'mod-alloc %s%s--help'.\n", args != NULL ? name_of(args) : "",
+            args != NULL ? " " : "");
     exit(MODA_CLI_MISUSE);
 }
 
@@ -102,9 +101,8 @@ static int next_option(const moda_cli_args *args) {
         if (!is_option_of(args->command, id, &row)) {
             continue;
         }
-        options[count++] = (struct option){.name = row.name,
-                                           .has_arg = row.argument ? required_argument : no_argument,
-                                           .val = LONG + id};
+        options[count++] = (struct option){
+            .name = row.name, .has_arg = row.argument ? required_argument : no_argument, .val = LONG + id};
         if (row.letter != 0) {
             letters[length++] = row.letter;
             if (row.argument != NULL) {
@@ -178,8 +176,8 @@ static uint64_t bytes_factor(const char *suffix) {
             continue;
         }
         const char *const rest = suffix + length;
-        if (*rest == '\0' ||
-            (table[i].shift != 0 && (strcasecmp(rest, "B") == 0 || strcasecmp(rest, "iB") == 0))) {
+        if (*rest == '\0'
+            || (table[i].shift != 0 && (strcasecmp(rest, "B") == 0 || strcasecmp(rest, "iB") == 0))) {
             return (uint64_t)1 << table[i].shift;
         }
     }

@@ -30,8 +30,8 @@
 
 enum {
     MODA_CLI_DONE = 0,
-    MODA_CLI_TROUBLE = 1,         /* a gate tripped: a leak, a difference over the limit */
-    MODA_CLI_MISUSE = 2,          /* wrong arguments, or a file that cannot be read */
+    MODA_CLI_TROUBLE = 1,          /* a gate tripped: a leak, a difference over the limit */
+    MODA_CLI_MISUSE = 2,           /* wrong arguments, or a file that cannot be read */
     MODA_CLI_NOT_EXECUTABLE = 126, /* as env and the shells have it */
     MODA_CLI_NOT_FOUND = 127,
 };
@@ -100,13 +100,13 @@ extern const moda_cli_variable moda_cli_variable_table[];
 extern const size_t moda_cli_variable_count;
 
 typedef struct moda_cli_option_row {
-    moda_cli_command_id command;
-    const char *name; /* NULL: `help` is the title of the section that begins here */
-    char letter;      /* 0 = none */
+    const char *name;     /* NULL: `help` is the title of the section that begins here */
     const char *argument; /* NULL = takes none */
-    moda_cli_complete complete;
     const char *help;
     const moda_cli_variable *variable; /* the option sets this variable for the program; or NULL */
+    moda_cli_command_id command;
+    moda_cli_complete complete;
+    char letter; /* 0 = none */
 } moda_cli_option_row;
 
 /* Row of an option; one that stands for a variable has the variable's argument and help. */
@@ -147,8 +147,7 @@ MODA_NORETURN void moda_cli_misuse(const moda_cli_args *args, const char *format
 /* Ends with `status`. */
 MODA_NORETURN void moda_cli_fail(const moda_cli_args *args, int status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-void moda_cli_say(const moda_cli_args *args, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+void moda_cli_say(const moda_cli_args *args, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- help ---- */
 

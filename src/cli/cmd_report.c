@@ -21,8 +21,7 @@ static void complain_of_nothing(const moda_cli_args *args, const moda_profile *p
 static int write_profiles(const moda_cli_args *args, moda_cli_view *view, const char *format) {
     moda_error error = {.text = ""};
     const moda_writer *const writer = moda_cli_view_writer(view, args, format);
-    moda_profile *const profile =
-        moda_cli_read_profiles(args, args->operand, (size_t)args->operand_count);
+    moda_profile *const profile = moda_cli_read_profiles(args, args->operand, (size_t)args->operand_count);
     moda_report *const report = moda_cli_build_report(view, profile, &error);
     if (report == NULL || !moda_cli_write_report(view, report, writer, &error)) {
         moda_cli_fail(args, MODA_CLI_MISUSE, "%s", error.text);

@@ -28,7 +28,7 @@
 #include "cli/scratch.h"
 #include "cli/view.h"
 
-enum { TOP_DEFAULT = 10 };
+enum { TOP_DEFAULT = 10, DEPTH = 8 }; /* of the sites shown; `report` shows all frames */
 
 typedef struct run_state {
     moda_cli_args args;
@@ -191,9 +191,9 @@ static size_t find_root(const run_state *run, const found *all, size_t count) {
     size_t root = SIZE_MAX;
     for (size_t i = 0; i < count; i++) {
         const moda_profile_process *const process = &all[i].profile->processes[0];
-        if (process->pid == (uint32_t)run->end.pid &&
-            (root == SIZE_MAX ||
-             process->start_realtime_ns >= all[root].profile->processes[0].start_realtime_ns)) {
+        if (process->pid == (uint32_t)run->end.pid
+            && (root == SIZE_MAX
+                || process->start_realtime_ns >= all[root].profile->processes[0].start_realtime_ns)) {
             root = i;
         }
     }
@@ -207,8 +207,8 @@ static void count_other(run_state *run, const moda_profile *profile) {
     if (profile->totals.peak_bytes > run->others_peak) {
         run->others_peak = profile->totals.peak_bytes;
     }
-    run->others_running += process->pid != (uint32_t)run->end.pid && !process->exited_cleanly &&
-                           is_running(process->pid);
+    run->others_running +=
+        process->pid != (uint32_t)run->end.pid && !process->exited_cleanly && is_running(process->pid);
 }
 
 static size_t read_all(run_state *run, found **all) {
@@ -235,7 +235,8 @@ static size_t read_all(run_state *run, found **all) {
 }
 
 /* Where a kept profile goes: %p = pid, %e = program, %% = %. */
-static void expand(const run_state *run, const moda_profile *profile, const char *pattern, char *path, size_t size) {
+static void expand(const run_state *run, const moda_profile *profile, const char *pattern, char *path,
+                   size_t size) {
     const moda_profile_process *const process = profile != NULL ? &profile->processes[0] : NULL;
     const char *executable = process != NULL && process->executable != NULL && process->executable[0] != '\0'
                                  ? process->executable
@@ -352,13 +353,15 @@ static void print_others(const run_state *run, moda_out *out) {
     moda_out_text(out, "; --tree adds them\n");
 }
 
-static void print_sites(const run_state *run, const moda_report *report, const moda_cli_view *view, moda_out *out) {
+static void print_sites(const run_state *run, const moda_report *report, const moda_cli_view *view,
+                        moda_out *out) {
     moda_error error = {.text = ""};
     char sample[MODA_HUMAN_SIZE];
     const moda_profile *const profile = run->profile;
     if (profile->site_count == 0) {
         if (profile->sample_bytes > 1 && profile->totals.alloc_count > 0) {
-            moda_out_format(out, "  no call sites: one allocation in %s is sampled; --exact records every one\n",
+            moda_out_format(out,
+                            "  no call sites: one allocation in %s is sampled; --exact records every one\n",
                             moda_human_bytes(sample, (int64_t)profile->sample_bytes));
         }
         return;
@@ -426,9 +429,9 @@ static int tell(run_state *run) {
     int status = MODA_CLI_DONE;
     moda_error error = {.text = ""};
     const moda_cli_stats stats = stats_of(run);
-    const bool needs_names =
-        run->writer != NULL || (!run->is_quiet && run->top > 0 && run->profile->site_count > 0) ||
-        run->has_gate;
+    const bool needs_names = run->writer != NULL
+                             || (!run->is_quiet && run->top > 0 && run->profile->site_count > 0)
+                             || run->has_gate;
     moda_cli_view view, err;
     moda_cli_view_begin(&view);
     view.is_quiet = run->is_quiet;
@@ -445,6 +448,7 @@ static int tell(run_state *run) {
     err = view;
     moda_cli_open_stderr(&err, &out);
     err.write.top = run->top;
+    err.write.depth = DEPTH;
     err.write.value = MODA_VALUE_ALLOCATED_BYTES;
     if (!run->is_quiet) {
         moda_out_char(&out, '\n');
@@ -454,8 +458,8 @@ static int tell(run_state *run) {
             print_sites(run, report, &err, &out);
         }
     }
-    if (run->has_gate && report != NULL &&
-        !moda_cli_gate_passes(&run->gate, report, run->top, run->is_quiet, &out)) {
+    if (run->has_gate && report != NULL
+        && !moda_cli_gate_passes(&run->gate, report, run->top, run->is_quiet, &out)) {
         status = MODA_CLI_TROUBLE;
     }
     moda_out_close(&out, &error);

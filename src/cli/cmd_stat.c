@@ -18,8 +18,7 @@ int moda_cli_stat(int argc, char **argv) {
         moda_cli_misuse(&args, "which profile? A file, or the pid of a running program");
     }
     moda_error error = {.text = ""};
-    moda_profile *const profile =
-        moda_cli_read_profiles(&args, args.operand, (size_t)args.operand_count);
+    moda_profile *const profile = moda_cli_read_profiles(&args, args.operand, (size_t)args.operand_count);
     const moda_cli_stats stats = moda_cli_stats_of(profile);
     bool is_written;
     if (json_path != NULL) {

@@ -19,7 +19,8 @@
 #include "report/report.h"
 
 typedef enum top_order { BY_LIVE, BY_ALLOCATED, BY_RATE, BY_BLOCKS, ORDERS } top_order;
-static const char *const order_names[ORDERS] = {"live", "allocated", "rate", "blocks"}; /* as in options.def */
+static const char *const order_names[ORDERS] = {"live", "allocated", "rate",
+                                                "blocks"}; /* as in options.def */
 
 typedef struct top_site {
     uint64_t key; /* hash of the stack's names: the same site in every look */
@@ -100,7 +101,8 @@ static bool look_take(top_state *top, top_look *look, const top_look *before, mo
     look->sites = calloc(look->report->stack_count + 1, sizeof *look->sites);
     if (look->sites == NULL) {
         look_free(look);
-        return moda_error_set(error, "no memory");
+        moda_error_set(error, "no memory");
+        return false;
     }
     const double elapsed = before->sites != NULL ? seconds_between(&before->when, &look->when) : 0;
     for (size_t i = 0; i < look->report->stack_count; i++) {
@@ -113,7 +115,7 @@ static bool look_take(top_state *top, top_look *look, const top_look *before, mo
             .blocks = stack->values.of[MODA_VALUE_LIVE_COUNT],
             .allocated = stack->values.of[MODA_VALUE_ALLOCATED_BYTES],
         };
-        if (elapsed > 0) {
+        if (elapsed > 0 && before->sites != NULL) {
             const top_site *const old =
                 bsearch(one, before->sites, before->site_count, sizeof *before->sites, by_key);
             one->rate = (double)(one->allocated - (old != NULL ? old->allocated : 0)) / elapsed;
@@ -133,18 +135,24 @@ static bool has_ended(const top_look *look) {
 static int compare_values(double left, double right) { /* largest first */
     return (left < right) - (left > right);
 }
-static int by_live(const void *left, const void *right) {
-    return compare_values((double)((const top_site *)left)->live, (double)((const top_site *)right)->live);
-}
 static int by_allocated(const void *left, const void *right) {
-    return compare_values((double)((const top_site *)left)->allocated, (double)((const top_site *)right)->allocated);
+    const top_site *const a = left, *const b = right;
+    const int order = compare_values((double)a->allocated, (double)b->allocated);
+    return order != 0 ? order : by_key(a, b); /* rows do not change places for nothing */
+}
+static int by_live(const void *left, const void *right) {
+    const int order =
+        compare_values((double)((const top_site *)left)->live, (double)((const top_site *)right)->live);
+    return order != 0 ? order : by_allocated(left, right);
 }
 static int by_rate(const void *left, const void *right) {
     const int order = compare_values(((const top_site *)left)->rate, ((const top_site *)right)->rate);
     return order != 0 ? order : by_allocated(left, right);
 }
 static int by_blocks(const void *left, const void *right) {
-    return compare_values((double)((const top_site *)left)->blocks, (double)((const top_site *)right)->blocks);
+    const int order =
+        compare_values((double)((const top_site *)left)->blocks, (double)((const top_site *)right)->blocks);
+    return order != 0 ? order : by_allocated(left, right);
 }
 
 /* ---- drawing ---- */
@@ -195,15 +203,21 @@ static void print_site_name(moda_out *out, const moda_report *report, const moda
         moda_out_utf8(out, base_name(inner->file));
         moda_out_format(out, ":%" PRIu32 ")", inner->line);
     }
+    const char *last = inner->function;
     for (uint32_t i = 1; i < stack->frame_count && i < 12; i++) {
-        moda_out_text(out, " < ");
-        moda_out_utf8(out, report->frames[stack->frames[i]].function);
+        const char *const function = report->frames[stack->frames[i]].function;
+        if (function != last) { /* interned; a function inlined into itself is named once */
+            moda_out_text(out, " < ");
+            moda_out_utf8(out, function);
+        }
+        last = function;
     }
 }
 
-static void print_sites(const top_state *top, const top_look *look, size_t rows, bool has_color, moda_out *out) {
+static void print_sites(const top_state *top, const top_look *look, size_t rows, bool has_color,
+                        moda_out *out) {
     static int (*const comparisons[ORDERS])(const void *, const void *) = {by_live, by_allocated, by_rate,
-                                                                          by_blocks};
+                                                                           by_blocks};
     char live[MODA_HUMAN_SIZE], blocks[MODA_HUMAN_SIZE], allocated[MODA_HUMAN_SIZE],
         rate[MODA_HUMAN_SIZE + 4];
     top_site *const sorted = calloc(look->site_count + 1, sizeof *sorted);
@@ -212,9 +226,9 @@ static void print_sites(const top_state *top, const top_look *look, size_t rows,
     }
     memcpy(sorted, look->sites, look->site_count * sizeof *sorted);
     qsort(sorted, look->site_count, sizeof *sorted, comparisons[top->order]);
-    moda_out_format(out, "%s%11s%12s%12s%14s  %s\n", has_color ? "\033[7m" : "", "live", "blocks",
-                    "allocated", "rate",
-                    "site (innermost first)                                                                 ");
+    moda_out_format(
+        out, "%s%11s%12s%12s%14s  %s\n", has_color ? "\033[7m" : "", "live", "blocks", "allocated", "rate",
+        "site (innermost first)                                                                 ");
     for (size_t i = 0; i < look->site_count && i < rows; i++) {
         moda_out_format(out, "%11s%12s%12s%14s  ", moda_human_bytes(live, sorted[i].live),
                         moda_human_count(blocks, sorted[i].blocks),
@@ -229,7 +243,7 @@ static void print_head(const top_look *look, moda_out *out) {
     char text[MODA_HUMAN_SIZE];
     const moda_profile_process *const process = &look->profile->processes[0];
     moda_out_utf8(out, process->executable != NULL ? base_name(process->executable) : "?");
-    moda_out_format(out, " (pid %" PRIu32 ")  %" PRIu32 " threads (%" PRIu32 " ever)  up %s", process->pid,
+    moda_out_format(out, " (pid %" PRIu32 ")  threads %" PRIu32 " of %" PRIu32 " ever  up %s", process->pid,
                     process->threads_now, process->threads_ever,
                     moda_human_ns(text, (double)process->duration_ns));
 }
@@ -280,7 +294,8 @@ static void draw(const top_state *top, const top_look *before, const top_look *l
     const unsigned used = 8; /* lines above and below the sites */
     const size_t room = rows > used ? rows - used : 0;
     print_sites(top, look, top->rows > 0 && top->rows < room ? top->rows : room, true, &out);
-    moda_out_format(&out, "order by \033[1m%s\033[0m: l live, a allocated, r rate, b blocks; space %s; q quit",
+    moda_out_format(&out,
+                    "order by \033[1m%s\033[0m: l live, a allocated, r rate, b blocks; space %s; q quit",
                     order_names[top->order], top->is_paused ? "goes on" : "pauses");
     if (!out.failed) {
         moda_cli_screen_show(out.buffer);
@@ -369,8 +384,7 @@ static bool wait_for_next(top_state *top, const top_look *before, const top_look
 static void watch(top_state *top) {
     top_look before = {.profile = NULL}, now;
     moda_error error = {.text = ""};
-    bool is_over = !look_take(top, &now, &before, &error);
-    if (is_over) {
+    if (!look_take(top, &now, &before, &error)) {
         moda_cli_fail(&top->args, MODA_CLI_MISUSE, "%s", error.text);
     }
     moda_cli_screen_catch_signals();
@@ -378,14 +392,14 @@ static void watch(top_state *top) {
         moda_cli_screen_enter();
     }
     for (uint64_t count = 1;; count++) {
-        is_over = has_ended(&now);
+        const bool is_over = has_ended(&now);
         if (!top->is_plain) {
             draw(top, &before, &now, is_over);
         } else if (!print_plain(top, &before, &now, count == 1)) {
             break;
         }
-        if (count == top->looks || (is_over && top->is_plain) ||
-            !wait_for_next(top, &before, &now, is_over)) {
+        if (count == top->looks || (is_over && top->is_plain)
+            || !wait_for_next(top, &before, &now, is_over)) {
             break;
         }
         top_look next;

@@ -233,7 +233,7 @@ static void print_api(const char *name, const char *path) {
     bool in_comment = false, is_heading = false, is_head = true;
     part now = NO_PART;
     printf(".TH %s 3 \"\" \"mod\\-alloc %s\" \"Library Functions\"\n.SH NAME\n%s \\- ", name, version, name);
-    for (ssize_t length; (length = getline(&line, &size, file)) >= 0;) {
+    while (getline(&line, &size, file) >= 0) {
         line[strcspn(line, "\n")] = '\0';
         if (is_head) { /* " * name.h - what it is." */
             char *const dash = strstr(line, " - ");
@@ -341,11 +341,16 @@ static const char bash_tail[] =
     "complete -F _mod_alloc mod-alloc\n";
 
 static const char *const kind_names[] = {
-    [MODA_CLI_none] = "none",       [MODA_CLI_file] = "file",
-    [MODA_CLI_directory] = "directory", [MODA_CLI_choice] = "words",
-    [MODA_CLI_number] = "nothing",  [MODA_CLI_bytes] = "nothing",
-    [MODA_CLI_text] = "nothing",    [MODA_CLI_program] = "program",
-    [MODA_CLI_files] = "files",     [MODA_CLI_pid] = "pid",
+    [MODA_CLI_none] = "none",
+    [MODA_CLI_file] = "file",
+    [MODA_CLI_directory] = "directory",
+    [MODA_CLI_choice] = "words",
+    [MODA_CLI_number] = "nothing",
+    [MODA_CLI_bytes] = "nothing",
+    [MODA_CLI_text] = "nothing",
+    [MODA_CLI_program] = "program",
+    [MODA_CLI_files] = "files",
+    [MODA_CLI_pid] = "pid",
     [MODA_CLI_files_or_pid] = "files_or_pid",
 };
 
@@ -371,8 +376,9 @@ static void bash_options(void) {
 }
 
 static void bash_values(void) {
-    puts("_mod_alloc_value() { # what option $2 of command $1 takes; nothing is printed for one without value\n"
-         "    case \"$1 $2\" in");
+    puts(
+        "_mod_alloc_value() { # what option $2 of command $1 takes; nothing is printed for one without value\n"
+        "    case \"$1 $2\" in");
     for (int id = 0; id < MODA_CLI_OPTIONS; id++) {
         const moda_cli_option_row row = moda_cli_option((moda_cli_option_id)id);
         if (row.name == NULL || row.argument == NULL) {
@@ -467,11 +473,12 @@ static void print_zsh(void) {
         [MODA_CLI_pid] = "'1:process:_pids'",
         [MODA_CLI_files_or_pid] = "'*:profile or process:{_files; _pids}'",
     };
-    puts("#compdef mod-alloc\n# zsh completion for mod-alloc, made from its tables of commands and options.\n\n"
-         "_mod_alloc() {\n    local context state line curcontext=\"$curcontext\"\n    typeset -A opt_args\n"
-         "    _arguments -C '(- *)--help[show how to use it]' '(- *)--version[show the version]' \\\n"
-         "        '1:command:->command' '*::argument:->argument' && return\n"
-         "    case $state in\n    command)\n        local -a commands=(");
+    puts(
+        "#compdef mod-alloc\n# zsh completion for mod-alloc, made from its tables of commands and options.\n\n"
+        "_mod_alloc() {\n    local context state line curcontext=\"$curcontext\"\n    typeset -A opt_args\n"
+        "    _arguments -C '(- *)--help[show how to use it]' '(- *)--version[show the version]' \\\n"
+        "        '1:command:->command' '*::argument:->argument' && return\n"
+        "    case $state in\n    command)\n        local -a commands=(");
     for (int i = 0; i < MODA_CLI_COMMANDS; i++) {
         printf("            '%s:", moda_cli_command_table[i].name);
         put_zsh(moda_cli_command_table[i].summary);

@@ -17,7 +17,7 @@ typedef struct moda_cli_setting {
 typedef struct moda_cli_end {
     int error_number; /* not 0: it could not be run, and the rest means nothing */
     pid_t pid;
-    bool is_killed;  /* by `signal`; else it exited with `exit_status` */
+    bool is_killed; /* by `signal`; else it exited with `exit_status` */
     int signal;
     int exit_status;
     uint64_t elapsed_ns;

@@ -16,7 +16,8 @@
 /* ---- patterns ---- */
 
 /* Does `text` begin with the pattern's piece up to `end`? Pieces have no * in them. */
-static const char *find_piece(const char *text, const char *piece, size_t length, bool at_start, bool at_end) {
+static const char *find_piece(const char *text, const char *piece, size_t length, bool at_start,
+                              bool at_end) {
     const size_t text_length = strlen(text);
     if (length > text_length) {
         return NULL;
@@ -176,8 +177,9 @@ static void print_suppressed(const moda_cli_gate *gate, moda_out *out) {
     for (size_t i = 0; i < gate->suppressions.count; i++) {
         const moda_cli_suppression *const row = &gate->suppressions.row[i];
         if (row->blocks > 0) {
-            moda_out_format(out, "  suppressed %s in %s blocks by leak:%s\n", moda_human_bytes(bytes, row->bytes),
-                            moda_human_count(blocks, row->blocks), row->pattern);
+            moda_out_format(out, "  suppressed %s in %s blocks by leak:%s\n",
+                            moda_human_bytes(bytes, row->bytes), moda_human_count(blocks, row->blocks),
+                            row->pattern);
         }
     }
 }

@@ -95,8 +95,8 @@ static void read_interpreter(Elf *elf, elf_facts *facts) {
     elf_getphdrnum(elf, &count);
     for (size_t i = 0; i < count; i++) {
         GElf_Phdr segment;
-        if (gelf_getphdr(elf, (int)i, &segment) == NULL || segment.p_type != PT_INTERP || image == NULL ||
-            segment.p_offset >= size || segment.p_filesz > size - segment.p_offset) {
+        if (gelf_getphdr(elf, (int)i, &segment) == NULL || segment.p_type != PT_INTERP || image == NULL
+            || segment.p_offset >= size || segment.p_filesz > size - segment.p_offset) {
             continue;
         }
         snprintf(facts->interpreter, sizeof facts->interpreter, "%.*s", (int)segment.p_filesz,
@@ -124,8 +124,8 @@ static void look_at_symbol(elf_facts *facts, const char *name, bool is_defined) 
 static void read_symbols(Elf *elf, elf_facts *facts) {
     for (Elf_Scn *section = NULL; (section = elf_nextscn(elf, section)) != NULL;) {
         GElf_Shdr header;
-        if (gelf_getshdr(section, &header) == NULL ||
-            (header.sh_type != SHT_SYMTAB && header.sh_type != SHT_DYNSYM) || header.sh_entsize == 0) {
+        if (gelf_getshdr(section, &header) == NULL
+            || (header.sh_type != SHT_SYMTAB && header.sh_type != SHT_DYNSYM) || header.sh_entsize == 0) {
             continue;
         }
         Elf_Data *const data = elf_getdata(section, NULL);
@@ -178,8 +178,7 @@ static const char *rights_gained(const char *path) {
     if ((status.st_mode & S_ISGID) != 0 && (status.st_mode & S_IXGRP) != 0 && status.st_gid != getgid()) {
         return "set-group-ID";
     }
-    if (getuid() != 0 &&
-        (getxattr(path, "security.capability", &capability, 1) > 0 || errno == ERANGE)) {
+    if (getuid() != 0 && (getxattr(path, "security.capability", &capability, 1) > 0 || errno == ERANGE)) {
         return "given capabilities";
     }
     return NULL;
@@ -190,9 +189,9 @@ static bool check_elf(moda_cli_program *program, const char *shown, const char *
     if (!read_elf(path, true, &facts)) {
         return true; /* not readable for us: let the system decide */
     }
-    if (library[0] != '\0' && read_elf(library, false, &ours) &&
-        (facts.header.e_machine != ours.header.e_machine ||
-         facts.header.e_ident[EI_CLASS] != ours.header.e_ident[EI_CLASS])) {
+    if (library[0] != '\0' && read_elf(library, false, &ours)
+        && (facts.header.e_machine != ours.header.e_machine
+            || facts.header.e_ident[EI_CLASS] != ours.header.e_ident[EI_CLASS])) {
         const bool is_32_bit = facts.header.e_ident[EI_CLASS] == ELFCLASS32;
         return refuse(program, MODA_CLI_MISUSE,
                       is_32_bit ? "Use a 64-bit build of the program."
@@ -288,8 +287,8 @@ static bool check_script(moda_cli_program *program, const char *script, char *li
     }
     const char *const slash = strrchr(interpreter, '/');
     char word[SCRIPT_LINE];
-    if (slash == NULL || strcmp(slash, "/env") != 0 || rest == NULL ||
-        !word_after_env(rest, word, sizeof word)) {
+    if (slash == NULL || strcmp(slash, "/env") != 0 || rest == NULL
+        || !word_after_env(rest, word, sizeof word)) {
         return true;
     }
     moda_cli_program command = {.path = ""};
@@ -306,9 +305,10 @@ static bool check_file(moda_cli_program *program, const char *shown, const char 
     char line[SCRIPT_LINE];
     bool is_readable;
     if (depth > SCRIPT_DEPTH) {
-        return refuse(program, MODA_CLI_NOT_EXECUTABLE, "",
-                      "cannot run '%s': its interpreter is a script, whose interpreter is a script, and so on",
-                      program->path);
+        return refuse(
+            program, MODA_CLI_NOT_EXECUTABLE, "",
+            "cannot run '%s': its interpreter is a script, whose interpreter is a script, and so on",
+            program->path);
     }
     if (read_script(path, line, &is_readable)) {
         return check_script(program, path, line, library, depth);

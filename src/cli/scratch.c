@@ -23,8 +23,7 @@ bool moda_cli_scratch_make(moda_cli_scratch *scratch, moda_error *error) {
         if (places[i] == NULL || places[i][0] != '/') {
             continue;
         }
-        const int length =
-            snprintf(scratch->path, sizeof scratch->path, "%s/mod-alloc.XXXXXX", places[i]);
+        const int length = snprintf(scratch->path, sizeof scratch->path, "%s/mod-alloc.XXXXXX", places[i]);
         if (length < (int)sizeof scratch->path && mkdtemp(scratch->path) != NULL) {
             return true;
         }
@@ -51,8 +50,8 @@ char **moda_cli_scratch_list(const moda_cli_scratch *scratch, const char *suffix
         return NULL;
     }
     for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
-            !has_suffix(entry->d_name, suffix)) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0
+            || !has_suffix(entry->d_name, suffix)) {
             continue;
         }
         char **const grown = realloc(names, (*count + 1) * sizeof *names);

@@ -53,15 +53,15 @@ static void on_signal(int signal) {
     }
 }
 
-static void catch(int signal) {
+static void take_signal(int signal) {
     const struct sigaction action = {.sa_handler = on_signal}; /* no SA_RESTART: poll wakes up */
     sigaction(signal, &action, NULL);
 }
 
 void moda_cli_screen_catch_signals(void) {
-    catch (SIGINT);
-    catch (SIGTERM);
-    catch (SIGHUP);
+    take_signal(SIGINT);
+    take_signal(SIGTERM);
+    take_signal(SIGHUP);
 }
 
 void moda_cli_screen_enter(void) {
@@ -76,8 +76,8 @@ void moda_cli_screen_enter(void) {
     tcsetattr(STDIN_FILENO, TCSAFLUSH, &raw);
     is_entered = true;
     put_text("\033[?1049h\033[?25l");
-    catch (SIGWINCH);
-    catch (SIGTSTP);
+    take_signal(SIGWINCH);
+    take_signal(SIGTSTP);
     if (!is_registered) {
         atexit(moda_cli_screen_leave);
         is_registered = true;

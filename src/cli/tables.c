@@ -7,7 +7,7 @@
 #include "cli/cli.h"
 
 const moda_cli_command_row moda_cli_command_table[MODA_CLI_COMMANDS] = {
-#define CLI_COMMAND(name, synopsis, operands, summary)                                                     \
+#define CLI_COMMAND(name, synopsis, operands, summary)                                                       \
     [MODA_CLI_COMMAND_##name] = {#name, synopsis, MODA_CLI_##operands, summary},
 #include "cli/commands.def"
 #undef CLI_COMMAND
@@ -21,7 +21,7 @@ enum {
 };
 
 const moda_cli_variable moda_cli_variable_table[] = {
-#define OPTION(field, name, kind, initial, minimum, maximum, argument, help)                               \
+#define OPTION(field, name, kind, initial, minimum, maximum, argument, help)                                 \
     [VARIABLE_##field] = {name, MODA_CLI_VARIABLE_##kind, initial, minimum, maximum, argument, help},
 #include "base/options.def"
 #undef OPTION
@@ -31,13 +31,17 @@ const size_t moda_cli_variable_count = VARIABLES;
 static const moda_cli_option_row option_table[MODA_CLI_OPTIONS] = {
 #define CLI_SECTION(command_, id_, title_)                                                                   \
     [MODA_CLI_OPTION_##command_##_##id_] = {.command = MODA_CLI_COMMAND_##command_, .help = title_},
-#define CLI_OPTION(command, id, name, letter, argument, complete, help)                                    \
-    [MODA_CLI_OPTION_##command##_##id] = {MODA_CLI_COMMAND_##command, name, letter, argument,              \
-                                          MODA_CLI_##complete,        help, NULL},
-#define CLI_VARIABLE(command_, field_, name_, letter_)                                                     \
-    [MODA_CLI_OPTION_##command_##_##field_] = {.command = MODA_CLI_COMMAND_##command_,                     \
-                                               .name = name_,                                              \
-                                               .letter = letter_,                                          \
+#define CLI_OPTION(command_, id_, name_, letter_, argument_, complete_, help_)                               \
+    [MODA_CLI_OPTION_##command_##_##id_] = {.command = MODA_CLI_COMMAND_##command_,                          \
+                                            .name = name_,                                                   \
+                                            .letter = letter_,                                               \
+                                            .argument = argument_,                                           \
+                                            .complete = MODA_CLI_##complete_,                                \
+                                            .help = help_},
+#define CLI_VARIABLE(command_, field_, name_, letter_)                                                       \
+    [MODA_CLI_OPTION_##command_##_##field_] = {.command = MODA_CLI_COMMAND_##command_,                       \
+                                               .name = name_,                                                \
+                                               .letter = letter_,                                            \
                                                .variable = &moda_cli_variable_table[VARIABLE_##field_]},
 #include "cli/options.def"
 #undef CLI_SECTION

@@ -115,8 +115,8 @@ static bool take_output(moda_cli_view *view, const moda_cli_args *args, int opti
 
 bool moda_cli_view_take(moda_cli_view *view, const moda_cli_args *args, int option) {
     const char *const name = moda_cli_option((moda_cli_option_id)option).name;
-    return take_rows(view, args, option, name) || take_stacks(view, args, option, name) ||
-           take_names(view, args, name) || take_output(view, args, option, name);
+    return take_rows(view, args, option, name) || take_stacks(view, args, option, name)
+           || take_names(view, args, name) || take_output(view, args, option, name);
 }
 
 /* ---- writer ---- */
@@ -131,9 +131,9 @@ static const char *format_of_suffix(const char *path) {
     static const struct {
         const char *suffix, *format;
     } table[] = {
-        {".html", "html"},     {".htm", "html"},    {".csv", "csv"},
-        {".folded", "folded"}, {".pb.gz", "pprof"}, {".pprof", "pprof"},
-        {".heap", "heap_v2"},  {".txt", "text"},    {".speedscope.json", "speedscope"},
+        {".html", "html"},      {".htm", "html"},    {".csv", "csv"},
+        {".folded", "folded"},  {".pb.gz", "pprof"}, {".pprof", "pprof"},
+        {".heap", "heap_v2"},   {".txt", "text"},    {".speedscope.json", "speedscope"},
         {".dhat.json", "dhat"}, {".json", "json"},
     };
     for (size_t i = 0; path != NULL && i < sizeof table / sizeof *table; i++) {
@@ -152,8 +152,8 @@ const moda_writer *moda_cli_view_writer(const moda_cli_view *view, const moda_cl
     if (writer == NULL) {
         moda_cli_misuse(args, "this mod-alloc cannot write the format '%s'", name);
     }
-    if (writer->is_binary && (view->output == NULL || strcmp(view->output, "-") == 0) &&
-        isatty(STDOUT_FILENO)) {
+    if (writer->is_binary && (view->output == NULL || strcmp(view->output, "-") == 0)
+        && isatty(STDOUT_FILENO)) {
         moda_cli_misuse(args, "%s is not for a terminal: name a file with --output", name);
     }
     return writer;
@@ -253,9 +253,9 @@ static void fit(moda_cli_view *view, const moda_out *out) {
         view->write.width = is_terminal ? terminal_width(out->fd) : 0;
     }
     const char *const no_color = getenv("NO_COLOR"); /* no-color.org */
-    view->write.has_color = strcmp(view->color, "always") == 0 ||
-                            (strcmp(view->color, "auto") == 0 && is_terminal &&
-                             (no_color == NULL || no_color[0] == '\0'));
+    view->write.has_color =
+        strcmp(view->color, "always") == 0
+        || (strcmp(view->color, "auto") == 0 && is_terminal && (no_color == NULL || no_color[0] == '\0'));
 }
 
 bool moda_cli_open_output(moda_cli_view *view, moda_out *out, moda_error *error) {

@@ -18,7 +18,8 @@ static void say(const char *text) {
 }
 
 static void got(int signal) {
-    const char text[] = {'g', 'o', 't', ' ', (char)('0' + signal / 10), (char)('0' + signal % 10), '\n', '\0'};
+    const char text[] = {'g',  'o', 't', ' ', (char)('0' + signal / 10), (char)('0' + signal % 10),
+                         '\n', '\0'};
     say(text);
     count++;
 }
