@@ -65,11 +65,11 @@ static void *map_memory(size_t bytes) {
 }
 
 /* Registers of our caller, as malloc's slow path hands them on. */
-#define START_HERE()                                              \
-    (moda_unwind_start) {                                         \
-        .pc = ((const uintptr_t *)__builtin_frame_address(0))[1], \
-        .sp = (uintptr_t)__builtin_frame_address(0) + 16,         \
-        .fp = ((const uintptr_t *)__builtin_frame_address(0))[0], \
+#define START_HERE()                                                                                         \
+    (moda_unwind_start) {                                                                                    \
+        .pc = ((const uintptr_t *)__builtin_frame_address(0))[1],                                            \
+        .sp = (uintptr_t)__builtin_frame_address(0) + 16,                                                    \
+        .fp = ((const uintptr_t *)__builtin_frame_address(0))[0],                                            \
     }
 
 static void walk_once(measurement *m, const moda_unwind_start *start, moda_unwind_thread *thread) {
@@ -107,12 +107,12 @@ __attribute__((noinline)) static void walk_here(measurement *m) {
 /* Holds a local array in the frame, and the call in front of it from becoming a jump. */
 #define KEEP_FRAME(array) __asm__ volatile("" : : "r"(array) : "memory")
 
-#define INNER(name, next, bytes)                                 \
-    __attribute__((noinline)) static void name(measurement *m) { \
-        char pad[bytes];                                         \
-        KEEP_FRAME(pad);                                         \
-        next(m);                                                 \
-        KEEP_FRAME(pad);                                         \
+#define INNER(name, next, bytes)                                                                             \
+    __attribute__((noinline)) static void name(measurement *m) {                                             \
+        char pad[bytes];                                                                                     \
+        KEEP_FRAME(pad);                                                                                     \
+        next(m);                                                                                             \
+        KEEP_FRAME(pad);                                                                                     \
     }
 INNER(inner_a3, walk_here, 40)
 INNER(inner_a2, inner_a3, 72)
@@ -138,52 +138,52 @@ typedef void link_function(measurement *m);
 static link_function *leaf = measure;
 static unsigned chain_top;
 
-#define LINK(prefix, attribute, number, next)                                        \
-    __attribute__((noinline)) attribute static void prefix##number(measurement *m) { \
-        char pad[8 + 8 * (number * 7 % 13)];                                         \
-        KEEP_FRAME(pad);                                                             \
-        next(m);                                                                     \
-        KEEP_FRAME(pad);                                                             \
+#define LINK(prefix, attribute, number, next)                                                                \
+    __attribute__((noinline)) attribute static void prefix##number(measurement *m) {                         \
+        char pad[8 + 8 * (number * 7 % 13)];                                                                 \
+        KEEP_FRAME(pad);                                                                                     \
+        next(m);                                                                                             \
+        KEEP_FRAME(pad);                                                                                     \
     }
-#define CHAIN_OF(prefix, attribute)                                                          \
-    __attribute__((noinline)) attribute static void prefix##end(measurement *m) {            \
-        char pad[8];                                                                         \
-        KEEP_FRAME(pad);                                                                     \
-        leaf(m);                                                                             \
-        KEEP_FRAME(pad);                                                                     \
-    }                                                                                        \
-    LINK(prefix, attribute, 0, prefix##end)                                                  \
-    LINK(prefix, attribute, 1, prefix##0)                                                    \
-    LINK(prefix, attribute, 2, prefix##1)                                                    \
-    LINK(prefix, attribute, 3, prefix##2)                                                    \
-    LINK(prefix, attribute, 4, prefix##3)                                                    \
-    LINK(prefix, attribute, 5, prefix##4)                                                    \
-    LINK(prefix, attribute, 6, prefix##5)                                                    \
-    LINK(prefix, attribute, 7, prefix##6)                                                    \
-    LINK(prefix, attribute, 8, prefix##7)                                                    \
-    LINK(prefix, attribute, 9, prefix##8)                                                    \
-    LINK(prefix, attribute, 10, prefix##9)                                                   \
-    LINK(prefix, attribute, 11, prefix##10)                                                  \
-    LINK(prefix, attribute, 12, prefix##11)                                                  \
-    LINK(prefix, attribute, 13, prefix##12)                                                  \
-    LINK(prefix, attribute, 14, prefix##13)                                                  \
-    LINK(prefix, attribute, 15, prefix##14)                                                  \
-    LINK(prefix, attribute, 16, prefix##15)                                                  \
-    LINK(prefix, attribute, 17, prefix##16)                                                  \
-    LINK(prefix, attribute, 18, prefix##17)                                                  \
-    LINK(prefix, attribute, 19, prefix##18)                                                  \
-    LINK(prefix, attribute, 20, prefix##19)                                                  \
-    LINK(prefix, attribute, 21, prefix##20)                                                  \
-    LINK(prefix, attribute, 22, prefix##21)                                                  \
-    LINK(prefix, attribute, 23, prefix##22)                                                  \
-    LINK(prefix, attribute, 24, prefix##23)                                                  \
-    LINK(prefix, attribute, 25, prefix##24)                                                  \
-    LINK(prefix, attribute, 26, prefix##25)                                                  \
-    static link_function *const prefix[] = {                                                 \
-        prefix##end, prefix##0,  prefix##1,  prefix##2,  prefix##3,  prefix##4,  prefix##5,  \
-        prefix##6,   prefix##7,  prefix##8,  prefix##9,  prefix##10, prefix##11, prefix##12, \
-        prefix##13,  prefix##14, prefix##15, prefix##16, prefix##17, prefix##18, prefix##19, \
-        prefix##20,  prefix##21, prefix##22, prefix##23, prefix##24, prefix##25, prefix##26,            \
+#define CHAIN_OF(prefix, attribute)                                                                          \
+    __attribute__((noinline)) attribute static void prefix##end(measurement *m) {                            \
+        char pad[8];                                                                                         \
+        KEEP_FRAME(pad);                                                                                     \
+        leaf(m);                                                                                             \
+        KEEP_FRAME(pad);                                                                                     \
+    }                                                                                                        \
+    LINK(prefix, attribute, 0, prefix##end)                                                                  \
+    LINK(prefix, attribute, 1, prefix##0)                                                                    \
+    LINK(prefix, attribute, 2, prefix##1)                                                                    \
+    LINK(prefix, attribute, 3, prefix##2)                                                                    \
+    LINK(prefix, attribute, 4, prefix##3)                                                                    \
+    LINK(prefix, attribute, 5, prefix##4)                                                                    \
+    LINK(prefix, attribute, 6, prefix##5)                                                                    \
+    LINK(prefix, attribute, 7, prefix##6)                                                                    \
+    LINK(prefix, attribute, 8, prefix##7)                                                                    \
+    LINK(prefix, attribute, 9, prefix##8)                                                                    \
+    LINK(prefix, attribute, 10, prefix##9)                                                                   \
+    LINK(prefix, attribute, 11, prefix##10)                                                                  \
+    LINK(prefix, attribute, 12, prefix##11)                                                                  \
+    LINK(prefix, attribute, 13, prefix##12)                                                                  \
+    LINK(prefix, attribute, 14, prefix##13)                                                                  \
+    LINK(prefix, attribute, 15, prefix##14)                                                                  \
+    LINK(prefix, attribute, 16, prefix##15)                                                                  \
+    LINK(prefix, attribute, 17, prefix##16)                                                                  \
+    LINK(prefix, attribute, 18, prefix##17)                                                                  \
+    LINK(prefix, attribute, 19, prefix##18)                                                                  \
+    LINK(prefix, attribute, 20, prefix##19)                                                                  \
+    LINK(prefix, attribute, 21, prefix##20)                                                                  \
+    LINK(prefix, attribute, 22, prefix##21)                                                                  \
+    LINK(prefix, attribute, 23, prefix##22)                                                                  \
+    LINK(prefix, attribute, 24, prefix##23)                                                                  \
+    LINK(prefix, attribute, 25, prefix##24)                                                                  \
+    LINK(prefix, attribute, 26, prefix##25)                                                                  \
+    static link_function *const prefix[] = {                                                                 \
+        prefix##end, prefix##0,  prefix##1,  prefix##2,  prefix##3,  prefix##4,  prefix##5,                  \
+        prefix##6,   prefix##7,  prefix##8,  prefix##9,  prefix##10, prefix##11, prefix##12,                 \
+        prefix##13,  prefix##14, prefix##15, prefix##16, prefix##17, prefix##18, prefix##19,                 \
+        prefix##20,  prefix##21, prefix##22, prefix##23, prefix##24, prefix##25, prefix##26,                 \
     };
 
 CHAIN_OF(without_fp_, )

@@ -151,23 +151,14 @@ static uint64_t read_format(moda_cfi_cursor *cursor, uint8_t format) {
     switch (format) {
     case 0x00: /* absptr */
     case 0x04: /* udata8 */
-    case 0x0c: /* sdata8 */
-        return moda_cfi_fixed(cursor, 8);
-    case 0x01:
-        return moda_cfi_uleb(cursor);
-    case 0x02:
-        return moda_cfi_fixed(cursor, 2);
-    case 0x03:
-        return moda_cfi_fixed(cursor, 4);
-    case 0x09:
-        return (uint64_t)moda_cfi_sleb(cursor);
-    case 0x0a:
-        return (uint64_t)moda_cfi_signed(cursor, 2);
-    case 0x0b:
-        return (uint64_t)moda_cfi_signed(cursor, 4);
-    default:
-        cursor->is_bad = true;
-        return 0;
+    case 0x0c: /* sdata8 */ return moda_cfi_fixed(cursor, 8);
+    case 0x01: return moda_cfi_uleb(cursor);
+    case 0x02: return moda_cfi_fixed(cursor, 2);
+    case 0x03: return moda_cfi_fixed(cursor, 4);
+    case 0x09: return (uint64_t)moda_cfi_sleb(cursor);
+    case 0x0a: return (uint64_t)moda_cfi_signed(cursor, 2);
+    case 0x0b: return (uint64_t)moda_cfi_signed(cursor, 4);
+    default: cursor->is_bad = true; return 0;
     }
 }
 
@@ -175,15 +166,10 @@ static uintptr_t read_address(moda_cfi_cursor *cursor, uint8_t encoding, const m
     const uintptr_t field = (uintptr_t)cursor->at;
     const uintptr_t value = read_format(cursor, encoding & ENC_FORMAT);
     switch (encoding & (ENC_BASE | ENC_INDIRECT)) {
-    case 0:
-        return value;
-    case ENC_PCREL:
-        return field + value;
-    case ENC_DATAREL:
-        return object->header + value;
-    default:
-        cursor->is_bad = true;
-        return 0;
+    case 0: return value;
+    case ENC_PCREL: return field + value;
+    case ENC_DATAREL: return object->header + value;
+    default: cursor->is_bad = true; return 0;
     }
 }
 
@@ -364,15 +350,10 @@ static bool run_rule_opcode(machine *m, moda_cfi_cursor *p, const cie *parent, u
     switch (opcode) {
     case CFA_nop:
     case CFA_AARCH64_negate_ra_state: /* authentication bits are stripped from each address anyway */
-    case CFA_AARCH64_negate_ra_state_with_pc:
-        return true;
-    case CFA_GNU_args_size:
-        moda_cfi_uleb(p);
-        return true;
-    case CFA_remember_state:
-        return remember(m);
-    case CFA_restore_state:
-        return recall(m);
+    case CFA_AARCH64_negate_ra_state_with_pc: return true;
+    case CFA_GNU_args_size: moda_cfi_uleb(p); return true;
+    case CFA_remember_state: return remember(m);
+    case CFA_restore_state: return recall(m);
     case CFA_def_cfa:
         reg = moda_cfi_uleb(p);
         define_cfa(m, reg, (int64_t)moda_cfi_uleb(p));
@@ -381,18 +362,12 @@ static bool run_rule_opcode(machine *m, moda_cfi_cursor *p, const cie *parent, u
         reg = moda_cfi_uleb(p);
         define_cfa(m, reg, scaled(parent, (uint64_t)moda_cfi_sleb(p)));
         return true;
-    case CFA_def_cfa_register:
-        define_cfa(m, moda_cfi_uleb(p), m->now.cfa.at.offset);
-        return true;
-    case CFA_def_cfa_offset:
-        m->now.cfa = offset_rule((int64_t)moda_cfi_uleb(p));
-        return true;
+    case CFA_def_cfa_register: define_cfa(m, moda_cfi_uleb(p), m->now.cfa.at.offset); return true;
+    case CFA_def_cfa_offset: m->now.cfa = offset_rule((int64_t)moda_cfi_uleb(p)); return true;
     case CFA_def_cfa_offset_sf:
         m->now.cfa = offset_rule(scaled(parent, (uint64_t)moda_cfi_sleb(p)));
         return true;
-    case CFA_def_cfa_expression:
-        m->now.cfa = read_expression(p);
-        return true;
+    case CFA_def_cfa_expression: m->now.cfa = read_expression(p); return true;
     case CFA_offset_extended:
         reg = moda_cfi_uleb(p);
         set_rule(m, reg, offset_rule(scaled(parent, moda_cfi_uleb(p))));
@@ -405,15 +380,9 @@ static bool run_rule_opcode(machine *m, moda_cfi_cursor *p, const cie *parent, u
         reg = moda_cfi_uleb(p);
         set_rule(m, reg, offset_rule(-scaled(parent, moda_cfi_uleb(p))));
         return true;
-    case CFA_restore_extended:
-        restore_rule(m, moda_cfi_uleb(p));
-        return true;
-    case CFA_undefined:
-        set_rule(m, moda_cfi_uleb(p), plain_rule(MODA_CFI_UNDEFINED));
-        return true;
-    case CFA_same_value:
-        set_rule(m, moda_cfi_uleb(p), plain_rule(MODA_CFI_SAME));
-        return true;
+    case CFA_restore_extended: restore_rule(m, moda_cfi_uleb(p)); return true;
+    case CFA_undefined: set_rule(m, moda_cfi_uleb(p), plain_rule(MODA_CFI_UNDEFINED)); return true;
+    case CFA_same_value: set_rule(m, moda_cfi_uleb(p), plain_rule(MODA_CFI_SAME)); return true;
     case CFA_expression:
         reg = moda_cfi_uleb(p);
         set_rule(m, reg, read_expression(p));
@@ -430,8 +399,7 @@ static bool run_rule_opcode(machine *m, moda_cfi_cursor *p, const cie *parent, u
         moda_cfi_uleb(p);
         set_rule(m, reg, plain_rule(MODA_CFI_OTHER));
         return true;
-    default:
-        return false;
+    default: return false;
     }
 }
 

@@ -13,7 +13,8 @@
 enum { OUTERMOST_FRAMES = 4 };
 
 /* Frames in front of the two walks that are alike, counted from the outermost one. */
-static uint32_t common_tail(const moda_frame *last, uint32_t last_count, const uint64_t *frames, uint32_t count) {
+static uint32_t common_tail(const moda_frame *last, uint32_t last_count, const uint64_t *frames,
+                            uint32_t count) {
     uint32_t same = 0;
     while (same < count && same < last_count && last[last_count - 1 - same].pc == frames[count - 1 - same])
         same++;

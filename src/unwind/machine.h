@@ -30,8 +30,8 @@ enum { MODA_SYS_SIGPROCMASK = 14, MODA_SYS_GETPID = 39, MODA_SYS_GETTID = 186, M
 
 /* DWARF register -> index into the tracked rules, or -1. */
 MODA_INLINE int moda_tracked_index(uint64_t dwarf_register) {
-    static const int8_t index_of[17] = {-1, -1, -1, 2, -1, -1, MODA_REG_FP, -1, -1, -1, -1, -1, 3, 4, 5, 6,
-                                        MODA_REG_RA};
+    static const int8_t index_of[17] = {-1, -1, -1, 2, -1, -1, MODA_REG_FP, -1,         -1,
+                                        -1, -1, -1, 3, 4,  5,  6,           MODA_REG_RA};
     return dwarf_register < sizeof index_of ? index_of[dwarf_register] : -1;
 }
 

@@ -31,15 +31,16 @@ static bool find_cfa(const full_registers *r, const moda_cfi_rules *rules, uintp
 MODA_READS_STACKS static bool step(moda_walk_state *s, full_registers *r, uintptr_t lookup_pc) {
     moda_cfi_rules rules;
     uintptr_t cfa;
-    if (!moda_row_cache_find_rules(lookup_pc, &rules) || !find_cfa(r, &rules, &cfa) ||
-        !moda_stack_reaches(&s->range, cfa) || rules.reg[MODA_REG_RA].kind != MODA_CFI_OFFSET)
+    if (!moda_row_cache_find_rules(lookup_pc, &rules) || !find_cfa(r, &rules, &cfa)
+        || !moda_stack_reaches(&s->range, cfa) || rules.reg[MODA_REG_RA].kind != MODA_CFI_OFFSET)
         return false;
     for (unsigned i = 0; i < MODA_TRACKED_REGISTERS; i++) {
         const moda_cfi_rule *rule = &rules.reg[i];
         if (rule->kind == MODA_CFI_SAME || rule->kind == MODA_CFI_UNDEFINED)
             continue;
         const uintptr_t slot = cfa + (uintptr_t)rule->at.offset;
-        if (rule->kind != MODA_CFI_OFFSET || slot % 8 != 0 || slot >= cfa || slot + MODA_RED_ZONE_BYTES < r->sp)
+        if (rule->kind != MODA_CFI_OFFSET || slot % 8 != 0 || slot >= cfa
+            || slot + MODA_RED_ZONE_BYTES < r->sp)
             return false;
         r->value[i] = moda_stack_load(slot);
         if (i == MODA_REG_FP)

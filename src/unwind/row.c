@@ -95,30 +95,18 @@ static value combine(uint64_t opcode, value a, value b) {
         return unknown;
     const uint64_t x = (uint64_t)a.offset, y = (uint64_t)b.offset;
     switch (opcode) {
-    case 0x1a:
-        return constant(x & y);
-    case 0x21:
-        return constant(x | y);
-    case 0x24:
-        return constant(y < 64 ? x << y : 0);
-    case 0x25:
-        return constant(y < 64 ? x >> y : 0);
-    case 0x27:
-        return constant(x ^ y);
-    case 0x29:
-        return constant(x == y);
-    case 0x2a:
-        return constant(a.offset >= b.offset);
-    case 0x2b:
-        return constant(a.offset > b.offset);
-    case 0x2c:
-        return constant(a.offset <= b.offset);
-    case 0x2d:
-        return constant(a.offset < b.offset);
-    case 0x2e:
-        return constant(x != y);
-    default:
-        return unknown;
+    case 0x1a: return constant(x & y);
+    case 0x21: return constant(x | y);
+    case 0x24: return constant(y < 64 ? x << y : 0);
+    case 0x25: return constant(y < 64 ? x >> y : 0);
+    case 0x27: return constant(x ^ y);
+    case 0x29: return constant(x == y);
+    case 0x2a: return constant(a.offset >= b.offset);
+    case 0x2b: return constant(a.offset > b.offset);
+    case 0x2c: return constant(a.offset <= b.offset);
+    case 0x2d: return constant(a.offset < b.offset);
+    case 0x2e: return constant(x != y);
+    default: return unknown;
     }
 }
 
@@ -143,48 +131,20 @@ static void run_opcode(evaluator *e, moda_cfi_cursor *p) {
     switch (opcode) {
     case 0x03: /* addr */
     case 0x0e: /* const8u, const8s */
-    case 0x0f:
-        push(e, constant(moda_cfi_fixed(p, 8)));
-        return;
-    case 0x06: /* deref */
-        push(e, dereference(pop(e)));
-        return;
-    case 0x08:
-        push(e, constant(moda_cfi_fixed(p, 1)));
-        return;
-    case 0x09:
-        push(e, constant((uint64_t)moda_cfi_signed(p, 1)));
-        return;
-    case 0x0a:
-        push(e, constant(moda_cfi_fixed(p, 2)));
-        return;
-    case 0x0b:
-        push(e, constant((uint64_t)moda_cfi_signed(p, 2)));
-        return;
-    case 0x0c:
-        push(e, constant(moda_cfi_fixed(p, 4)));
-        return;
-    case 0x0d:
-        push(e, constant((uint64_t)moda_cfi_signed(p, 4)));
-        return;
-    case 0x10: /* constu */
-        push(e, constant(moda_cfi_uleb(p)));
-        return;
-    case 0x11: /* consts */
-        push(e, constant((uint64_t)moda_cfi_sleb(p)));
-        return;
-    case 0x12: /* dup */
-        push(e, pick(e, 0));
-        return;
-    case 0x13: /* drop */
-        pop(e);
-        return;
-    case 0x14: /* over */
-        push(e, pick(e, 1));
-        return;
-    case 0x15: /* pick */
-        push(e, pick(e, moda_cfi_fixed(p, 1)));
-        return;
+    case 0x0f: push(e, constant(moda_cfi_fixed(p, 8))); return;
+    case 0x06: /* deref */ push(e, dereference(pop(e))); return;
+    case 0x08: push(e, constant(moda_cfi_fixed(p, 1))); return;
+    case 0x09: push(e, constant((uint64_t)moda_cfi_signed(p, 1))); return;
+    case 0x0a: push(e, constant(moda_cfi_fixed(p, 2))); return;
+    case 0x0b: push(e, constant((uint64_t)moda_cfi_signed(p, 2))); return;
+    case 0x0c: push(e, constant(moda_cfi_fixed(p, 4))); return;
+    case 0x0d: push(e, constant((uint64_t)moda_cfi_signed(p, 4))); return;
+    case 0x10: /* constu */ push(e, constant(moda_cfi_uleb(p))); return;
+    case 0x11: /* consts */ push(e, constant((uint64_t)moda_cfi_sleb(p))); return;
+    case 0x12: /* dup */ push(e, pick(e, 0)); return;
+    case 0x13: /* drop */ pop(e); return;
+    case 0x14: /* over */ push(e, pick(e, 1)); return;
+    case 0x15: /* pick */ push(e, pick(e, moda_cfi_fixed(p, 1))); return;
     case 0x1a: /* and, minus, or, plus, shl, shr, xor, eq .. ne */
     case 0x1c:
     case 0x21:
@@ -197,21 +157,14 @@ static void run_opcode(evaluator *e, moda_cfi_cursor *p) {
     case 0x2b:
     case 0x2c:
     case 0x2d:
-    case 0x2e:
-        run_binary(e, opcode);
-        return;
-    case 0x23: /* plus_uconst */
-        push(e, add(pop(e), constant(moda_cfi_uleb(p))));
-        return;
+    case 0x2e: run_binary(e, opcode); return;
+    case 0x23: /* plus_uconst */ push(e, add(pop(e), constant(moda_cfi_uleb(p)))); return;
     case 0x92: /* bregx */
         reg = moda_cfi_uleb(p);
         push(e, register_plus(e, reg, moda_cfi_sleb(p)));
         return;
-    case 0x96: /* nop */
-        return;
-    default:
-        e->is_bad = true;
-        return;
+    case 0x96: /* nop */ return;
+    default: e->is_bad = true; return;
     }
 }
 
@@ -307,8 +260,8 @@ static moda_row fold(const moda_cfi_rules *rules, uintptr_t pc) {
         return MODA_CFA_END;
     const value cfa = find_cfa(rules, pc);
     if (cfa.base == BASE_UNKNOWN || cfa.base == BASE_NONE) {
-        const bool is_register = rules->cfa.kind == MODA_CFI_OFFSET &&
-                                 moda_tracked_index(rules->cfa_register) > MODA_REG_RA;
+        const bool is_register =
+            rules->cfa.kind == MODA_CFI_OFFSET && moda_tracked_index(rules->cfa_register) > MODA_REG_RA;
         return is_register ? MODA_CFA_REGISTER : MODA_CFA_OPAQUE;
     }
     static const uint8_t kind_of_base[] = {
@@ -331,11 +284,8 @@ static moda_row fold(const moda_cfi_rules *rules, uintptr_t pc) {
 moda_row moda_row_compile(const moda_cfi_object *object, uintptr_t pc) {
     moda_cfi_rules rules;
     switch (moda_cfi_find(object, pc, &rules)) {
-    case MODA_CFI_FOUND:
-        return fold(&rules, pc);
-    case MODA_CFI_NONE:
-        return MODA_CFA_NO_TABLE;
-    default:
-        return MODA_CFA_OPAQUE;
+    case MODA_CFI_FOUND: return fold(&rules, pc);
+    case MODA_CFI_NONE: return MODA_CFA_NO_TABLE;
+    default: return MODA_CFA_OPAQUE;
     }
 }

@@ -111,8 +111,8 @@ static uint32_t find_program_headers(const struct found_object *found, const pro
             return 0;
     }
     memcpy(&elf, (const void *)start, sizeof elf);
-    if (memcmp(elf.ident, "\177ELF\2\1", 6) != 0 || elf.program_header_size != sizeof(program_header) ||
-        elf.program_headers + elf.program_header_count * sizeof(program_header) > MODA_PAGE_BYTES)
+    if (memcmp(elf.ident, "\177ELF\2\1", 6) != 0 || elf.program_header_size != sizeof(program_header)
+        || elf.program_headers + elf.program_header_count * sizeof(program_header) > MODA_PAGE_BYTES)
         return 0;
     *headers = (const program_header *)(start + elf.program_headers);
     return elf.program_header_count;
@@ -141,7 +141,8 @@ static bool find_object(uintptr_t pc, moda_cfi_object *object) {
 
 bool moda_row_cache_find_rules(uintptr_t pc, moda_cfi_rules *rules) {
     moda_cfi_object object;
-    return find_object(pc, &object) && object.header != 0 && moda_cfi_find(&object, pc, rules) == MODA_CFI_FOUND;
+    return find_object(pc, &object) && object.header != 0
+           && moda_cfi_find(&object, pc, rules) == MODA_CFI_FOUND;
 }
 
 /* Computes the row of an address. *is_lasting: it may be remembered (what is no object now may become one). */
@@ -170,7 +171,8 @@ static moda_row_table *new_table(uint32_t bits, moda_row_table *older) {
 /* Makes a bigger table; one thread does it, the others go on with what there is. */
 static void grow(moda_row_table *from) {
     const uint32_t bits = from == NULL ? MODA_ROW_TABLE_FIRST_BITS : from->bits + 2;
-    if (bits > MODA_ROW_TABLE_LAST_BITS || __atomic_exchange_n(&moda_rows.is_growing, 1, __ATOMIC_ACQUIRE) != 0)
+    if (bits > MODA_ROW_TABLE_LAST_BITS
+        || __atomic_exchange_n(&moda_rows.is_growing, 1, __ATOMIC_ACQUIRE) != 0)
         return;
     if (moda_load_relaxed(&moda_rows.table) == from) {
         moda_row_table *table = new_table(bits, from);
@@ -199,8 +201,9 @@ static void insert(moda_row_table *table, uintptr_t pc, moda_row row) {
     moda_row_slot *slot = &table->slot[moda_row_index(pc, table->bits)];
     for (uint32_t i = 0; i < MODA_ROW_PROBES_MAX; i++) {
         uint64_t key = moda_load_acquire(&slot[i].key);
-        if (key == 0 && __atomic_compare_exchange_n(&slot[i].key, &key, pc, false, __ATOMIC_ACQ_REL,
-                                                    __ATOMIC_ACQUIRE)) {
+        if (key == 0
+            && __atomic_compare_exchange_n(&slot[i].key, &key, pc, false, __ATOMIC_ACQ_REL,
+                                           __ATOMIC_ACQUIRE)) {
             __atomic_fetch_add(&table->used, 1, __ATOMIC_RELAXED);
             key = pc;
         }

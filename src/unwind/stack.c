@@ -46,8 +46,9 @@ static void learn_own(moda_stack_own *own, uintptr_t sp) {
     const uintptr_t main_high = &__libc_stack_end != NULL ? (uintptr_t)__libc_stack_end : 0;
     const bool is_on_main = main_high - sp < main_stack_bytes;
     own->is_known = true;
-    own->is_main = is_on_main || moda_raw_syscall(MODA_SYS_GETPID, 0, 0, 0, 0) ==
-                                     moda_raw_syscall(MODA_SYS_GETTID, 0, 0, 0, 0);
+    own->is_main =
+        is_on_main
+        || moda_raw_syscall(MODA_SYS_GETPID, 0, 0, 0, 0) == moda_raw_syscall(MODA_SYS_GETTID, 0, 0, 0, 0);
     own->high = own->is_main ? main_high : (uintptr_t)pthread_self();
     own->low = !own->is_main ? own->high : main_high != 0 ? main_high - main_stack_bytes : 0;
 }
@@ -55,7 +56,8 @@ static void learn_own(moda_stack_own *own, uintptr_t sp) {
 /* Whether every page from sp to what is known of the thread's stack is readable; if so all that is its. */
 static bool extend_own(moda_stack_own *own, uintptr_t sp) {
     const uintptr_t low = sp & page_mask;
-    if (own->is_main || sp >= own->high || sp < own->barrier || own->low - low > own_pages_max * MODA_PAGE_BYTES)
+    if (own->is_main || sp >= own->high || sp < own->barrier
+        || own->low - low > own_pages_max * MODA_PAGE_BYTES)
         return false;
     for (uintptr_t page = low; page < own->low; page += MODA_PAGE_BYTES) {
         if (!moda_stack_page_is_readable(page)) {
@@ -85,8 +87,8 @@ MODA_COLD void moda_stack_enter_slow(moda_stack_own *own, uintptr_t sp, moda_sta
 
 MODA_COLD bool moda_stack_reach_slow(moda_stack_range *range, uintptr_t end) {
     while (range->high < end) {
-        if (range->pages_left == 0 || end - range->high > (uintptr_t)range->pages_left * MODA_PAGE_BYTES ||
-            !moda_stack_page_is_readable(range->high))
+        if (range->pages_left == 0 || end - range->high > (uintptr_t)range->pages_left * MODA_PAGE_BYTES
+            || !moda_stack_page_is_readable(range->high))
             return false;
         range->pages_left--;
         range->high += MODA_PAGE_BYTES;

@@ -29,16 +29,17 @@ MODA_INLINE bool is_plain(moda_row row) {
 
 /* Whether the two words that a plain step reads are where verify() looks for them. */
 MODA_INLINE bool is_verified_by_two_loads(moda_row row) {
-    return moda_ra_is_below_cfa || (moda_row_fp_kind(row) == MODA_FP_AT_CFA &&
-                                    moda_row_ra_offset(row) == moda_row_fp_offset(row) + 8);
+    return moda_ra_is_below_cfa
+           || (moda_row_fp_kind(row) == MODA_FP_AT_CFA
+               && moda_row_ra_offset(row) == moda_row_fp_offset(row) + 8);
 }
 
 /* A row that needs two loads at most. */
 MODA_INLINE bool step_plain(moda_walk_state *s, moda_registers *r, moda_row row) {
     const uintptr_t base = (row & MODA_CFA_FP) != 0 ? r->fp : r->sp;
     const uintptr_t cfa = base + (uintptr_t)moda_row_cfa_offset(row);
-    if (moda_unlikely(cfa - r->sp - 8 >= (uintptr_t)1 << 40 || (cfa & 7) != 0 ||
-                      !moda_stack_reaches(&s->range, cfa)))
+    if (moda_unlikely(cfa - r->sp - 8 >= (uintptr_t)1 << 40 || (cfa & 7) != 0
+                      || !moda_stack_reaches(&s->range, cfa)))
         return false;
     const uintptr_t ra_slot = moda_ra_is_below_cfa ? cfa - 8 : cfa + (uintptr_t)moda_row_ra_offset(row);
     if (!moda_ra_is_below_cfa && moda_unlikely(ra_slot < r->sp || ra_slot > s->range.high - 8))
@@ -58,8 +59,8 @@ MODA_INLINE bool step_plain(moda_walk_state *s, moda_registers *r, moda_row row)
 
 /* Whether the word at an address may be read: above the red zone, in the range. */
 static bool is_readable(moda_walk_state *s, const moda_registers *r, uintptr_t address) {
-    return address % 8 == 0 && address + MODA_RED_ZONE_BYTES >= r->sp && address + 8 > address &&
-           moda_stack_reaches(&s->range, address + 8);
+    return address % 8 == 0 && address + MODA_RED_ZONE_BYTES >= r->sp && address + 8 > address
+           && moda_stack_reaches(&s->range, address + 8);
 }
 
 MODA_READS_STACKS static bool load_special_fp(moda_walk_state *s, const moda_registers *r, moda_row row,
@@ -84,8 +85,8 @@ static bool goes_on_at(moda_walk_state *s, const moda_registers *r, uintptr_t sp
 
 /* aarch64: interrupted before x30 was saved, or in a function that never saves it. */
 MODA_READS_STACKS static bool step_leaf(moda_walk_state *s, moda_registers *r, moda_row row, uintptr_t cfa) {
-    if (!r->is_exact || r->ra == 0 || cfa % 8 != 0 || cfa < r->sp || !moda_stack_reaches(&s->range, cfa) ||
-        !load_special_fp(s, r, row, cfa, r))
+    if (!r->is_exact || r->ra == 0 || cfa % 8 != 0 || cfa < r->sp || !moda_stack_reaches(&s->range, cfa)
+        || !load_special_fp(s, r, row, cfa, r))
         return false;
     r->pc = r->ra;
     r->sp = cfa;
@@ -123,8 +124,8 @@ MODA_READS_STACKS static bool step_special(moda_walk_state *s, moda_registers *r
 /* aarch64: the frame of the kernel's sigreturn code, which has no tables. */
 MODA_READS_STACKS static bool step_bare_sigreturn(moda_walk_state *s, moda_registers *r) {
     uint32_t code[2];
-    if (!moda_has_bare_sigreturn || r->pc % 4 != 0 || !moda_stack_page_is_readable(r->pc) ||
-        (r->pc + 4) % MODA_PAGE_BYTES == 0)
+    if (!moda_has_bare_sigreturn || r->pc % 4 != 0 || !moda_stack_page_is_readable(r->pc)
+        || (r->pc + 4) % MODA_PAGE_BYTES == 0)
         return false;
     memcpy(code, (const void *)r->pc, sizeof code);
     if (memcmp(code, moda_sigreturn_code, sizeof code) != 0 || !is_readable(s, r, r->sp + MODA_SIGFRAME_PC))
@@ -166,16 +167,11 @@ MODA_READS_STACKS static outcome guess(moda_walk_state *s, moda_registers *r) {
 MODA_NOINLINE MODA_READS_STACKS static outcome step_by(moda_walk_state *s, moda_row row) {
     moda_registers *r = &s->at;
     switch (moda_row_cfa_kind(row)) {
-    case MODA_CFA_END:
-        return ENDED;
-    case MODA_CFA_NO_TABLE:
-        return guess(s, r);
-    case MODA_CFA_REGISTER:
-        return moda_registers_step(s) ? STEPPED : UNKNOWN;
-    case MODA_CFA_OPAQUE:
-        return UNKNOWN;
-    default:
-        return step_special(s, r, row) ? STEPPED : BROKEN;
+    case MODA_CFA_END: return ENDED;
+    case MODA_CFA_NO_TABLE: return guess(s, r);
+    case MODA_CFA_REGISTER: return moda_registers_step(s) ? STEPPED : UNKNOWN;
+    case MODA_CFA_OPAQUE: return UNKNOWN;
+    default: return step_special(s, r, row) ? STEPPED : BROKEN;
     }
 }
 
@@ -285,8 +281,8 @@ MODA_NOINLINE MODA_READS_STACKS static bool verify_special(moda_walk_state *s, c
     const moda_walk_state before = *s;
     moda_registers r = registers_of(inner);
     const moda_registers expected = registers_of(f);
-    if (step(s, &r, row_of(s, &r)) == STEPPED && s->range.is_own && r.sp == expected.sp &&
-        r.pc == expected.pc && r.fp == expected.fp && r.is_exact == expected.is_exact)
+    if (step(s, &r, row_of(s, &r)) == STEPPED && s->range.is_own && r.sp == expected.sp && r.pc == expected.pc
+        && r.fp == expected.fp && r.is_exact == expected.is_exact)
         return true;
     *s = before;
     return false;
@@ -294,8 +290,8 @@ MODA_NOINLINE MODA_READS_STACKS static bool verify_special(moda_walk_state *s, c
 
 /* Takes over frames of the last walk, from last[j] (which is frames[n - 1]) outwards, as long as the words
  * they were read from still hold the same. Returns the index in last of the first that is not. */
-MODA_READS_STACKS static uint32_t verify(moda_walk_state *s, const moda_frame *last, uint32_t j, uint32_t count,
-                                         uint32_t n) {
+MODA_READS_STACKS static uint32_t verify(moda_walk_state *s, const moda_frame *last, uint32_t j,
+                                         uint32_t count, uint32_t n) {
     const uint32_t room = s->limit - n;
     const uint32_t end = count - j - 1 > room ? j + 1 + room : count;
     uint64_t *frames = s->frames + n;
@@ -307,8 +303,8 @@ MODA_READS_STACKS static uint32_t verify(moda_walk_state *s, const moda_frame *l
                 break; /* x30 is not kept: step there anew */
             if (!verify_special(s, f - 1, f))
                 break;
-        } else if (moda_strip_authentication(moda_stack_load(ra_slot_of(f))) != f->pc ||
-                   moda_stack_load(f->fp_slot) != f->fp) {
+        } else if (moda_strip_authentication(moda_stack_load(ra_slot_of(f))) != f->pc
+                   || moda_stack_load(f->fp_slot) != f->fp) {
             break;
         }
         *frames++ = f->pc;
@@ -359,9 +355,11 @@ MODA_READS_STACKS static moda_walk walk_keeping(moda_walk_state *s, moda_unwind_
             thread->unsaved_fp = r.fp;
             const uint32_t k = verify(s, last, j, last_count, n);
             const uint32_t taken = k - j - 1;
-            const bool is_cut = n + taken == s->limit && (k < last_count || thread->end == MOD_ALLOC_WALK_CUT);
-            if (is_cut || (k == last_count && (thread->end == MOD_ALLOC_WALK_COMPLETE ||
-                                               thread->end == MOD_ALLOC_WALK_GUESSED))) {
+            const bool is_cut =
+                n + taken == s->limit && (k < last_count || thread->end == MOD_ALLOC_WALK_CUT);
+            if (is_cut
+                || (k == last_count
+                    && (thread->end == MOD_ALLOC_WALK_COMPLETE || thread->end == MOD_ALLOC_WALK_GUESSED))) {
                 const uint32_t reused = k == last_count ? taken + 1 : 0;
                 join(thread, n, j, taken);
                 moda_walk walk = ended(s, is_cut ? STEPPED : ENDED, n + taken);

@@ -29,11 +29,11 @@ typedef enum moda_walker_id {
 } moda_walker_id;
 
 typedef struct moda_walk {
-    uint32_t count;        /* frames written */
-    uint32_t reused;       /* of these, the outermost ones taken over from the thread's last walk unchanged:
+    uint32_t count;  /* frames written */
+    uint32_t reused; /* of these, the outermost ones taken over from the thread's last walk unchanged:
                               frames[count - reused .. count) are equal to the tail of the last walk */
-    uint8_t end;           /* mod_alloc_walk_end */
-    uint8_t guessed;       /* frames found by a guess (at most 255) */
+    uint8_t end;     /* mod_alloc_walk_end */
+    uint8_t guessed; /* frames found by a guess (at most 255) */
 } moda_walk;
 
 /* What one thread's walker keeps between walks: where its stack lies, and its last walk. Zeroed memory is

@@ -138,14 +138,16 @@ static void write_seeds(const char *folder) {
 
 /* The undamaged seeds must give rows, or the fuzzing below tests nothing. */
 static unsigned count_rows(const seed *s) {
-    const moda_cfi_object object = {(uintptr_t)s->data + PREFIX, (uintptr_t)s->data, (uintptr_t)s->data + s->size};
+    const moda_cfi_object object = {(uintptr_t)s->data + PREFIX, (uintptr_t)s->data,
+                                    (uintptr_t)s->data + s->size};
     unsigned rows = 0;
     uint32_t count;
     memcpy(&count, s->data + PREFIX + 8, 4);
     for (uint32_t k = 0; k < count; k++) {
         int32_t first;
         memcpy(&first, s->data + PREFIX + 12 + 8 * k, 4);
-        rows += moda_row_cfa_kind(moda_row_compile(&object, object.header + (uintptr_t)(intptr_t)first)) <= MODA_CFA_END;
+        rows += moda_row_cfa_kind(moda_row_compile(&object, object.header + (uintptr_t)(intptr_t)first))
+                <= MODA_CFA_END;
     }
     return rows;
 }
@@ -168,7 +170,8 @@ int main(int argc, char **argv) {
         const uint32_t span = (uint32_t)(s->last - s->first) + 64;
         const int32_t address = s->first + (int32_t)((uint32_t)next_random() % span);
         memcpy(copy + 4, &address, 4);
-        const size_t kept = next_random() % 4 == 0 ? PREFIX + 1 + next_random() % (s->size - PREFIX) : s->size;
+        const size_t kept =
+            next_random() % 4 == 0 ? PREFIX + 1 + next_random() % (s->size - PREFIX) : s->size;
         LLVMFuzzerTestOneInput(copy, kept);
         free(copy);
     }

@@ -42,7 +42,8 @@ __attribute__((noinline)) static void call_plugin(plugin_function *function) {
 }
 
 static void expect_complete(void) {
-    cr_expect(result.is_same, "%u frames of ours, %u of libgcc's", result.plain.count, result.reference_count);
+    cr_expect(result.is_same, "%u frames of ours, %u of libgcc's", result.plain.count,
+              result.reference_count);
     cr_expect(result.is_same_kept);
     cr_expect_eq(result.plain.end, MOD_ALLOC_WALK_COMPLETE);
 }

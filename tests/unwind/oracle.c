@@ -33,7 +33,7 @@ static MODA_TLS struct thread_state {
     moda_unwind_thread *walker;
     uint32_t last_count;
     uint64_t last[FRAMES_MAX];
-} *thread_state;
+} * thread_state;
 
 static void *(*real_malloc)(size_t);
 static void *(*real_calloc)(size_t, size_t);
@@ -89,7 +89,8 @@ static bool find_libunwind(void) {
         return false;
     unwind_init = (int (*)(unw_cursor_t *, unw_context_t *))dlsym(library, "_ULx86_64_init_local");
     unwind_step = (int (*)(unw_cursor_t *))dlsym(library, "_ULx86_64_step");
-    unwind_register = (int (*)(unw_cursor_t *, unw_regnum_t, unw_word_t *))dlsym(library, "_ULx86_64_get_reg");
+    unwind_register =
+        (int (*)(unw_cursor_t *, unw_regnum_t, unw_word_t *))dlsym(library, "_ULx86_64_get_reg");
     unwind_context = (int (*)(unw_tdep_context_t *))dlsym(library, "_Ux86_64_getcontext");
     return unwind_init != NULL && unwind_step != NULL && unwind_register != NULL && unwind_context != NULL;
 }
@@ -152,7 +153,8 @@ static void print_frames(const char *who, const uint64_t *frames, uint32_t n) {
     }
 }
 
-static void print_difference(const uint64_t *ours, const moda_walk *walk, const uint64_t *theirs, uint32_t n) {
+static void print_difference(const uint64_t *ours, const moda_walk *walk, const uint64_t *theirs,
+                             uint32_t n) {
     if (__atomic_fetch_sub(&differences_to_print, 1, __ATOMIC_RELAXED) <= 0)
         return;
     fprintf(stderr, "oracle: different stacks; ours ended %u, %u guessed\n", walk->end, walk->guessed);
@@ -179,17 +181,19 @@ static struct thread_state *state_of_thread(void) {
 }
 
 static bool is_tail(const uint64_t *frames, const moda_walk *walk, const struct thread_state *state) {
-    return walk->reused <= walk->count && walk->reused <= state->last_count &&
-           memcmp(frames + walk->count - walk->reused, state->last + state->last_count - walk->reused,
-                  walk->reused * sizeof *frames) == 0;
+    return walk->reused <= walk->count && walk->reused <= state->last_count
+           && memcmp(frames + walk->count - walk->reused, state->last + state->last_count - walk->reused,
+                     walk->reused * sizeof *frames)
+                  == 0;
 }
 
-static void check_incremental(const moda_unwind_start *start, const moda_walk *plain, const uint64_t *expected) {
+static void check_incremental(const moda_unwind_start *start, const moda_walk *plain,
+                              const uint64_t *expected) {
     uint64_t frames[FRAMES_MAX];
     struct thread_state *state = state_of_thread();
     const moda_walk walk = moda_unwind(start, state->walker, frames);
-    if (walk.count != plain->count || walk.end != plain->end || walk.guessed != plain->guessed ||
-        memcmp(frames, expected, walk.count * sizeof *frames) != 0)
+    if (walk.count != plain->count || walk.end != plain->end || walk.guessed != plain->guessed
+        || memcmp(frames, expected, walk.count * sizeof *frames) != 0)
         count(&counts->incremental_wrong, 1);
     if (!is_tail(frames, &walk, state))
         count(&counts->reuse_wrong, 1);
@@ -198,7 +202,8 @@ static void check_incremental(const moda_unwind_start *start, const moda_walk *p
     state->last_count = walk.count;
 }
 
-static void check_frame_pointers(const moda_unwind_start *start, const moda_walk *plain, const uint64_t *expected) {
+static void check_frame_pointers(const moda_unwind_start *start, const moda_walk *plain,
+                                 const uint64_t *expected) {
     uint64_t frames[FRAMES_MAX];
     const moda_walk_job job = {.start = start, .frames = frames, .limit = frames_max};
     const moda_walk walk = moda_frame_pointer_walk(&job);
@@ -235,16 +240,15 @@ static bool wants_comparison(void) {
     return true;
 }
 
-#define COMPARE_FROM_CALLER()                                             \
-    do {                                                                  \
-        if (wants_comparison()) {                                         \
-            const uintptr_t *frame = __builtin_frame_address(0);          \
-            const moda_unwind_start start = {                             \
-                .pc = frame[1], .sp = (uintptr_t)(frame + 2), .fp = frame[0]}; \
-            is_inside = true;                                             \
-            compare(&start);                                              \
-            is_inside = false;                                            \
-        }                                                                 \
+#define COMPARE_FROM_CALLER()                                                                                \
+    do {                                                                                                     \
+        if (wants_comparison()) {                                                                            \
+            const uintptr_t *frame = __builtin_frame_address(0);                                             \
+            const moda_unwind_start start = {.pc = frame[1], .sp = (uintptr_t)(frame + 2), .fp = frame[0]};  \
+            is_inside = true;                                                                                \
+            compare(&start);                                                                                 \
+            is_inside = false;                                                                               \
+        }                                                                                                    \
     } while (0)
 
 MODA_EXPORT void *malloc(size_t size) {

@@ -17,14 +17,14 @@
 typedef struct oracle_counts {
     uint64_t stacks;
     uint64_t frames;
-    uint64_t equal;              /* to libunwind's, frame by frame */
-    uint64_t longer;             /* equal as far as libunwind came, which gave up earlier */
-    uint64_t ends[6];            /* by mod_alloc_walk_end */
-    uint64_t guessed;            /* stacks with a guessed frame */
+    uint64_t equal;   /* to libunwind's, frame by frame */
+    uint64_t longer;  /* equal as far as libunwind came, which gave up earlier */
+    uint64_t ends[6]; /* by mod_alloc_walk_end */
+    uint64_t guessed; /* stacks with a guessed frame */
     uint64_t reused_frames;
-    uint64_t incremental_wrong;  /* incremental walk not equal to the plain one */
-    uint64_t reuse_wrong;        /* frames said to be the last walk's that are not */
-    uint64_t fp_equal;           /* stacks that frame pointers alone get right */
+    uint64_t incremental_wrong; /* incremental walk not equal to the plain one */
+    uint64_t reuse_wrong;       /* frames said to be the last walk's that are not */
+    uint64_t fp_equal;          /* stacks that frame pointers alone get right */
     uint64_t processes;
 } oracle_counts;
 

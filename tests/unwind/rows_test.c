@@ -39,7 +39,8 @@ static bool map_segments(int fd, const Elf64_Ehdr *elf, mapped_object *object) {
         if (segments[i].p_type != PT_LOAD)
             continue;
         low = segments[i].p_vaddr < low ? segments[i].p_vaddr & ~(uint64_t)4095 : low;
-        high = segments[i].p_vaddr + segments[i].p_memsz > high ? segments[i].p_vaddr + segments[i].p_memsz : high;
+        high = segments[i].p_vaddr + segments[i].p_memsz > high ? segments[i].p_vaddr + segments[i].p_memsz
+                                                                : high;
     }
     char *memory = mmap(NULL, high - low, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED || header == 0)
@@ -101,7 +102,8 @@ static bool is_cfa_equal(const printed_row *printed, moda_row row) {
     const bool is_sp = parse_offset(printed->cfa, sp_name(), &offset);
     if (!is_sp && !parse_offset(printed->cfa, fp_name(), &offset)) /* in another register */
         return moda_row_cfa_kind(row) == MODA_CFA_REGISTER || moda_row_cfa_kind(row) == MODA_CFA_OPAQUE;
-    return moda_row_cfa_kind(row) == (is_sp ? MODA_CFA_SP : MODA_CFA_FP) && moda_row_cfa_offset(row) == offset;
+    return moda_row_cfa_kind(row) == (is_sp ? MODA_CFA_SP : MODA_CFA_FP)
+           && moda_row_cfa_offset(row) == offset;
 }
 
 static bool is_fp_equal(const printed_row *printed, moda_row row) {
@@ -118,8 +120,8 @@ static void compare_at(comparison *c, const printed_row *printed, uint64_t addre
     c->rows++;
     if (strcmp(printed->ra, "u") == 0) {
         is_equal = kind == MODA_CFA_END;
-    } else if (strstr(printed->cfa, "exp") != NULL || strstr(printed->fp, "exp") != NULL ||
-               strstr(printed->ra, "exp") != NULL) {
+    } else if (strstr(printed->cfa, "exp") != NULL || strstr(printed->fp, "exp") != NULL
+               || strstr(printed->ra, "exp") != NULL) {
         c->expressions++; /* readelf does not print them; those in libc are tested by walking */
         is_equal = kind <= MODA_CFA_AT_FP || kind == MODA_CFA_OPAQUE;
     } else if (kind == MODA_CFA_OPAQUE || kind == MODA_CFA_REGISTER) {
@@ -258,7 +260,8 @@ Test(rows, a_shifted_table_is_noticed) {
 /* ---- call sites ---- */
 
 /* Return addresses of objdump's listing of one object: how many have no row that a walk can use. */
-static void count_call_sites(const mapped_object *object, FILE *listing, unsigned long *sites, unsigned long *bad) {
+static void count_call_sites(const mapped_object *object, FILE *listing, unsigned long *sites,
+                             unsigned long *bad) {
     char line[LINE_BYTES];
     bool was_call = false;
     while (fgets(line, sizeof line, listing) != NULL) {
@@ -267,7 +270,8 @@ static void count_call_sites(const mapped_object *object, FILE *listing, unsigne
         if (line[0] != ' ' || *end != ':')
             continue;
         if (was_call) {
-            const unsigned kind = moda_row_cfa_kind(moda_row_compile(&object->cfi, object->bias + address - 1));
+            const unsigned kind =
+                moda_row_cfa_kind(moda_row_compile(&object->cfi, object->bias + address - 1));
             ++*sites;
             *bad += kind == MODA_CFA_NO_TABLE || kind == MODA_CFA_OPAQUE || kind == MODA_CFA_REGISTER;
         }
@@ -280,7 +284,8 @@ Test(rows, every_call_site_of_libc_has_a_row, .timeout = 240) {
     if (access(objects[0].text, R_OK) != 0 || !map_object(objects[0].text, &object))
         cr_skip_test("no libc there");
     char command[512];
-    snprintf(command, sizeof command, "LC_ALL=C objdump -d --no-show-raw-insn %s 2>/dev/null", objects[0].text);
+    snprintf(command, sizeof command, "LC_ALL=C objdump -d --no-show-raw-insn %s 2>/dev/null",
+             objects[0].text);
     FILE *listing = popen(command, "r");
     unsigned long sites = 0, bad = 0;
     count_call_sites(&object, listing, &sites, &bad);

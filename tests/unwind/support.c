@@ -40,7 +40,7 @@ __attribute__((noinline)) void support_walk(support_result *result) {
     result->is_same = result->plain.count == result->reference_count;
     for (uint32_t i = 0; i < result->plain.count && result->is_same; i++)
         result->is_same = result->frames[i] == (uintptr_t)result->reference[i];
-    result->is_same_kept = result->plain.count == result->kept.count && result->plain.end == result->kept.end &&
-                           memcmp(result->frames, result->kept_frames, result->plain.count * 8) == 0;
+    result->is_same_kept = result->plain.count == result->kept.count && result->plain.end == result->kept.end
+                           && memcmp(result->frames, result->kept_frames, result->plain.count * 8) == 0;
     KEEP(result);
 }

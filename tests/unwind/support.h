@@ -18,11 +18,11 @@
 #define SUPPORT_FRAMES_MAX 64
 
 /* The registers in our caller just after we return to it, as malloc's slow path hands them on. */
-#define START_OF_CALLER()                                                \
-    ((moda_unwind_start){                                                \
-        .pc = (uintptr_t)__builtin_return_address(0),                    \
-        .sp = (uintptr_t)__builtin_dwarf_cfa(),                          \
-        .fp = *(const uintptr_t *)__builtin_frame_address(0),            \
+#define START_OF_CALLER()                                                                                    \
+    ((moda_unwind_start){                                                                                    \
+        .pc = (uintptr_t)__builtin_return_address(0),                                                        \
+        .sp = (uintptr_t)__builtin_dwarf_cfa(),                                                              \
+        .fp = *(const uintptr_t *)__builtin_frame_address(0),                                                \
     })
 
 /* Keeps the calls before it from becoming jumps, and an object in memory. */
@@ -47,13 +47,13 @@ void support_begin(moda_walker_id walker); /* of each test */
 void support_walk(support_result *result);
 
 /* The same, and the three must agree and be complete. */
-#define EXPECT_COMPLETE(result)                                                                            \
-    do {                                                                                                   \
-        support_walk(result);                                                                              \
-        cr_expect((result)->is_same, "not libgcc's frames: %u of ours, %u of its", (result)->plain.count,  \
-                  (result)->reference_count);                                                              \
-        cr_expect((result)->is_same_kept, "the incremental walk differs");                                 \
-        cr_expect_eq((result)->plain.end, MOD_ALLOC_WALK_COMPLETE, "ended %u", (result)->plain.end);       \
+#define EXPECT_COMPLETE(result)                                                                              \
+    do {                                                                                                     \
+        support_walk(result);                                                                                \
+        cr_expect((result)->is_same, "not libgcc's frames: %u of ours, %u of its", (result)->plain.count,    \
+                  (result)->reference_count);                                                                \
+        cr_expect((result)->is_same_kept, "the incremental walk differs");                                   \
+        cr_expect_eq((result)->plain.end, MOD_ALLOC_WALK_COMPLETE, "ended %u", (result)->plain.end);         \
     } while (0)
 
 #endif

@@ -22,7 +22,7 @@
 #define NOINLINE __attribute__((noinline))
 
 static support_result result;
-static volatile int counter;
+static volatile unsigned counter;
 
 static void begin(void) {
     support_begin(MODA_UNWIND_AUTO);
@@ -156,9 +156,10 @@ NOINLINE static void check_random_walk(void) {
     walks_wrong += !result.is_same || !result.is_same_kept;
     const uint32_t reused = result.kept.reused;
     frames_reused += reused;
-    tails_wrong += reused > last_count || reused > result.kept.count ||
-                   memcmp(last_frames + last_count - reused, result.kept_frames + result.kept.count - reused,
-                          reused * 8) != 0;
+    tails_wrong += reused > last_count || reused > result.kept.count
+                   || memcmp(last_frames + last_count - reused,
+                             result.kept_frames + result.kept.count - reused, reused * 8)
+                          != 0;
     memcpy(last_frames, result.kept_frames, result.kept.count * 8);
     last_count = result.kept.count;
 }
@@ -309,7 +310,7 @@ static void work_a_while(void) {
     for (int i = 0; i < 500; i++)
         values[i] = (int)next_random();
     qsort(values, 500, sizeof values[0], compare_ints);
-    counter += (int)busy(20);
+    counter += (unsigned)busy(20);
 }
 
 /* Wherever the timer strikes: prologues, epilogues, the PLT. */
@@ -345,7 +346,7 @@ WALK_TEST(every_instruction_of_a_run_is_walked) {
         values[i] = (int)next_random();
     set_trap_flag(1);
     qsort(values, 12, sizeof values[0], compare_ints);
-    counter += (int)busy(5);
+    counter += (unsigned)busy(5);
     set_trap_flag(0);
     cr_expect_gt(asynchronous, 500);
     cr_expect_eq(asynchronous_wrong, 0, "%lu of %lu differ from libgcc's", asynchronous_wrong, asynchronous);
@@ -662,7 +663,8 @@ NOINLINE static void frame_that_needs_fp(size_t n, uintptr_t fp) {
 
 #if defined(__x86_64__)
 WALK_TEST(a_corrupt_frame_pointer_ends_the_walk_as_broken) {
-    static const uintptr_t bad[] = {0, 1, 8, 0x7f, (uintptr_t)-8, (uintptr_t)-16, (uintptr_t)1 << 63, 0x123456789abc};
+    static const uintptr_t bad[] = {
+        0, 1, 8, 0x7f, (uintptr_t)-8, (uintptr_t)-16, (uintptr_t)1 << 63, 0x123456789abc};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         frame_that_needs_fp(100, bad[i]);
     frame_that_needs_fp(100, (uintptr_t)&bad);
