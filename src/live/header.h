@@ -63,6 +63,21 @@ MODA_INLINE uint16_t moda_live_sum_of(const moda_live_header *header) {
     return (uint16_t)sum;
 }
 
+/* What a header says after the block's end, in the second word: the first becomes the free list's link. */
+MODA_INLINE uint64_t moda_live_tombstone_of(const moda_live_header *header) {
+    return ~moda_live_check_of(header);
+}
+
+/* The block ends: from now on this is no header. */
+MODA_INLINE void moda_live_bury(moda_live_header *header) {
+    header->check = 0;
+    header->birth = moda_live_tombstone_of(header);
+}
+
+MODA_INLINE bool moda_live_is_buried(const moda_live_header *header) {
+    return header->birth == moda_live_tombstone_of(header);
+}
+
 /* Fills in check and sum, last. */
 MODA_INLINE void moda_live_seal(moda_live_header *header) {
     header->sum = moda_live_sum_of(header);

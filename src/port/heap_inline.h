@@ -197,10 +197,21 @@ MODA_INLINE bool moda_block_is_local(moda_block_place place) {
     return _mi_thread_id() == mi_atomic_load_relaxed(&place.segment->thread_id);
 }
 
-/* Where it can be known without touching memory that may not be there. False also for some blocks of ours
- * (above 1 TiB of addresses), so it is asked only where something else is wrong already. */
+/* Whether p can be a block: its segment carries the process's cookie. Reads the segment's header, whose page
+ * moda_block_find has read from already. */
+MODA_INLINE bool moda_block_is_plausible(moda_block_place place, const void *p) {
+    return ((uintptr_t)p & 7) == 0 && _mi_ptr_cookie(place.segment) == place.segment->cookie;
+}
+
+/* Whether an address that may be anything is one of ours; touches nothing there. False also for some blocks of
+ * ours: those that lie above mimalloc's map of segments. */
 MODA_INLINE bool moda_block_is_known(const void *p) {
     return mi_is_in_heap_region(p);
+}
+
+/* No block of this page is in use: what is freed there was free. */
+MODA_INLINE bool moda_page_is_unused(const moda_page *page) {
+    return page->used == 0;
 }
 
 /* Any block, from any thread; p may point into it. */
@@ -275,14 +286,21 @@ MODA_INLINE void *moda_heap_malloc(moda_heap *heap, size_t size) {
 
 /* ---- alignment ---- */
 
-/* The size to ask for, so that each block of the class is aligned by its place; 0 if there is none. Always the
- * same answer for the same request, so that counts do not hang on addresses. */
+/* The size to ask for, so that each block of the class is aligned by its place; 0 if there is none that is no larger
+ * than a block to align within would be. Always the same answer for the same request, so that counts do not
+ * hang on addresses. */
 MODA_INLINE size_t moda_size_naturally_aligned(size_t size, size_t alignment) {
-    if (alignment > MI_SEGMENT_SLICE_SIZE || size > MODA_SIZE_MAX - alignment) {
+    if (alignment > MI_SEGMENT_SLICE_SIZE || size > MODA_SIZE_MAX - 2 * alignment) {
         return 0;
     }
-    const size_t rounded = moda_size_rounded((size + alignment - 1) & ~(alignment - 1));
-    return moda_mi_is_naturally_aligned(moda_block_size_for(rounded), alignment) ? rounded : 0;
+    const size_t largest = moda_block_size_for(moda_size_rounded(size) + alignment - 1);
+    for (size_t wanted = moda_size_rounded(size); wanted <= largest; wanted++) {
+        wanted = moda_block_size_for((wanted + alignment - 1) & ~(alignment - 1));
+        if (moda_mi_is_naturally_aligned(wanted, alignment)) {
+            return wanted <= largest ? wanted : 0;
+        }
+    }
+    return 0;
 }
 
 /* For alignments above MODA_ALIGNMENT_MAX: a segment of its own. */

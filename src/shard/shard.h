@@ -78,13 +78,14 @@ MODA_INLINE moda_peak_mark moda_shard_high(const moda_shard *shard) {
 }
 
 /* Sets the mark to the balance as it is now: upwards because a peak is about to be left, or downwards because
- * a window begins. */
+ * a window begins. Steps are added, not results stored: a signal handler in between that allocates moves the
+ * words too, and no sum may lose that. */
 MODA_INLINE void moda_shard_set_mark(moda_shard *shard) {
     const int64_t step =
         moda_load_relaxed(&shard->freed_mark) - moda_load_relaxed(&shard->countdown);
     moda_shard_seq_begin(shard);
-    moda_store_relaxed(&shard->free_budget, moda_load_relaxed(&shard->free_budget) - step);
-    moda_store_relaxed(&shard->freed_mark, moda_load_relaxed(&shard->countdown));
+    moda_own_subtract(&shard->free_budget, (uint64_t)step);
+    moda_own_subtract(&shard->freed_mark, (uint64_t)step);
     moda_store_relaxed(&shard->mark_live, moda_shard_live(shard));
     moda_shard_seq_end(shard);
 }
@@ -121,12 +122,12 @@ MODA_INLINE void moda_shard_count_malloc(moda_shard *shard, size_t requested) {
 
 /* Sets the countdown without a change to any sum. */
 MODA_INLINE void moda_shard_set_countdown(moda_shard *shard, int64_t bytes) {
-    const int64_t step = bytes - moda_load_relaxed(&shard->countdown);
+    const uint64_t less = (uint64_t)(moda_load_relaxed(&shard->countdown) - bytes);
     moda_shard_seq_begin(shard);
-    moda_store_relaxed(&shard->countdown, bytes);
-    moda_store_relaxed(&shard->freed_mark, moda_load_relaxed(&shard->freed_mark) + step);
-    moda_store_relaxed(&shard->budget, moda_load_relaxed(&shard->budget) + step);
-    moda_store_relaxed(&shard->free_budget, moda_load_relaxed(&shard->free_budget) + step);
+    moda_own_subtract(&shard->countdown, less);
+    moda_own_subtract(&shard->freed_mark, less);
+    moda_own_subtract(&shard->budget, less);
+    moda_own_subtract(&shard->free_budget, less);
     moda_shard_seq_end(shard);
 }
 
