@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * shadow.c - the allocator against a model that keeps its own books.
+ *
+ * Several threads do random operations of the whole family over all size ranges, hand blocks to each other,
+ * free what others allocated, and, in some rounds, end and are replaced. Each counts what it asked for, what it
+ * got and what it freed. After each round all threads stand still and the sum of the books must equal all
+ * counters: alloc_count, free_count, total, current, live and requested exactly; the peak not above what the
+ * books allow, nor lower than what stood at the end of a round, less the header's slack. Contents are checked
+ * at each free and realloc; memory is bounded.
+ *
+ * shadow [threads] [rounds] [operations] [seed] [churn threads]
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+
+#include "whole/whole.h"
+
+#define THREADS_MAX 16
+#define SLOTS 2048 /* shared by all threads, each with a lock of one bit */
+
+typedef struct {
+    int64_t alloc_count, free_count, total, freed, requested, reallocs;
+    char padding[80];
+} books;
+
+typedef struct {
+    unsigned char *p;
+    size_t asked;
+    uint64_t block; /* as counted */
+    unsigned lock;
+    unsigned char fill;
+    bool is_over_aligned;
+} slot;
+
+static slot slots[SLOTS];
+static books book[THREADS_MAX];
+static int threads = 4, operations = 20000;
+static uint64_t seed = 1;
+static pthread_barrier_t barrier;
+static int round_number, rounds = 10;
+
+static bool try_lock(slot *s) {
+    return __atomic_exchange_n(&s->lock, 1, __ATOMIC_ACQUIRE) == 0;
+}
+
+static void unlock(slot *s) {
+    __atomic_store_n(&s->lock, 0, __ATOMIC_RELEASE);
+}
+
+static size_t random_size(uint64_t *state) {
+    const uint64_t r = whole_random(state);
+    const size_t x = (size_t)(r >> 16);
+    const unsigned kind = (unsigned)(r % 1000);
+    return kind < 600   ? x % 256
+           : kind < 850 ? x % 1100
+           : kind < 950 ? x % 9000
+           : kind < 985 ? x % 140000
+           : kind < 997 ? x % 600000
+           : kind < 999 ? x % (5u << 20)
+                        : x % (24u << 20);
+}
+
+/* The ends and a few bytes between: filling 24 MiB each time would measure memory, not malloc. */
+static void fill(unsigned char *p, size_t size, unsigned char value) {
+    const size_t edge = size < 64 ? size : 64;
+    memset(p, value, edge);
+    memset(p + size - edge, value, edge);
+    for (size_t i = 0; i < size; i += 4096) {
+        p[i] = value;
+    }
+}
+
+static void check_filled(const unsigned char *p, size_t size, unsigned char value, const char *where) {
+    const size_t edge = size < 64 ? size : 64;
+    for (size_t i = 0; i < edge; i++) {
+        NEED(p[i] == value && p[size - 1 - i] == value, "%s: a block of %zu bytes at %p has %#x, %#x at %zu, expected %#x",
+             where, size, (const void *)p, p[i], p[size - 1 - i], i, value);
+    }
+    for (size_t i = 0; i < size; i += 4096) {
+        NEED(p[i] == value, "%s: a block of %zu bytes at %p has %#x at %zu, expected %#x", where, size,
+             (const void *)p, p[i], i, value);
+    }
+}
+
+/* What the counters say that this thread's last allocation took: only over-aligned blocks need to be asked. */
+static uint64_t thread_total(void) {
+    mod_alloc_stats stats;
+    mod_alloc_thread_snapshot(&stats);
+    return stats.total_bytes;
+}
+
+static void allocate(slot *s, books *b, uint64_t *state) {
+    const size_t size = random_size(state);
+    const unsigned way = (unsigned)(whole_random(state) % 16);
+    unsigned char *p = NULL;
+    uint64_t before = 0;
+    s->is_over_aligned = way >= 12 && way < 15;
+    if (s->is_over_aligned) {
+        before = thread_total();
+        const size_t alignment = (size_t)32 << whole_random(state) % (way == 14 ? 12 : 5);
+        if (way == 12) {
+            NEED(posix_memalign((void **)&p, alignment, size) == 0, "posix_memalign(%zu, %zu)", alignment, size);
+        } else {
+            p = way == 13 ? aligned_alloc(alignment, size) : memalign(alignment, size);
+        }
+        NEED(p != NULL && (uintptr_t)p % alignment == 0, "%zu bytes aligned to %zu: %p", size, alignment, (void *)p);
+        s->block = thread_total() - before;
+        NEED(s->block >= size, "%zu bytes aligned to %zu count as %" PRIu64, size, alignment, s->block);
+    } else {
+        p = way < 2   ? calloc(1, size)
+            : way < 4 ? realloc(NULL, size)
+            : way < 5 ? reallocarray(NULL, size, 1)
+                      : malloc(size);
+        NEED(p != NULL, "no block of %zu bytes", size);
+        s->block = malloc_usable_size(p);
+        NEED(s->block >= size, "usable size %" PRIu64 " of %zu", s->block, size);
+        if (way < 2 && size > 0) {
+            check_filled(p, size, 0, "calloc");
+        }
+    }
+    NEED((uintptr_t)p % 16 == 0, "%zu bytes at %p", size, (void *)p);
+    s->asked = size;
+    s->fill = (unsigned char)(whole_random(state) | 1);
+    if (size > 0) {
+        fill(p, size, s->fill);
+    }
+    s->p = p;
+    b->alloc_count++;
+    b->total += (int64_t)s->block;
+    b->requested += (int64_t)size;
+}
+
+static void reallocate(slot *s, books *b, uint64_t *state) {
+    const size_t size = random_size(state) + 1;
+    if (s->is_over_aligned) { /* whether it stays is known from its address alone */
+        return;
+    }
+    unsigned char *p = realloc(s->p, size);
+    NEED(p != NULL, "no block of %zu bytes", size);
+    const size_t kept = size < s->asked ? size : s->asked;
+    for (size_t i = 0; i < (kept < 64 ? kept : 64); i++) {
+        NEED(p[i] == s->fill, "realloc from %zu to %zu: byte %zu is %#x, expected %#x", s->asked, size, i, p[i],
+             s->fill);
+    }
+    const uint64_t block = malloc_usable_size(p);
+    b->alloc_count++;
+    b->reallocs++;
+    b->requested += (int64_t)size;
+    if (block > s->block) {
+        b->total += (int64_t)(block - s->block);
+    } else {
+        b->freed += (int64_t)(s->block - block);
+    }
+    s->p = p;
+    s->asked = size;
+    s->block = block;
+    fill(p, size, s->fill);
+}
+
+static void release(slot *s, books *b, uint64_t *state) {
+    if (s->asked > 0) {
+        check_filled(s->p, s->asked, s->fill, "free");
+    }
+    free(s->p);
+    (void)state;
+    s->p = NULL;
+    b->free_count++;
+    b->freed += (int64_t)s->block;
+}
+
+static void operate(int id, int count, uint64_t *state) {
+    books *b = &book[id];
+    for (int i = 0; i < count; i++) {
+        const uint64_t r = whole_random(state);
+        slot *s = &slots[r % SLOTS];
+        if (!try_lock(s)) {
+            continue;
+        }
+        if (s->p == NULL) {
+            allocate(s, b, state);
+        } else if ((r >> 32) % 4 == 0) {
+            reallocate(s, b, state);
+        } else {
+            release(s, b, state);
+        }
+        unlock(s);
+        if (r >> 60 == 0) { /* a burst of one size, as programs do */
+            void *burst[100];
+            const size_t size = random_size(state) % 2000;
+            for (size_t k = 0; k < 100; k++) {
+                burst[k] = malloc(size);
+                NEED(burst[k] != NULL, "no block of %zu bytes", size);
+                b->total += (int64_t)malloc_usable_size(burst[k]);
+            }
+            for (size_t k = 0; k < 100; k++) {
+                b->freed += (int64_t)malloc_usable_size(burst[k]);
+                free(burst[k]);
+            }
+            b->alloc_count += 100;
+            b->free_count += 100;
+            b->requested += (int64_t)(100 * size);
+        }
+    }
+}
+
+/* A worker stands at the barrier twice a round: before the books are compared, and after. */
+static void *worker(void *argument) {
+    const int id = (int)(intptr_t)argument;
+    uint64_t state = seed * 1000003 + (uint64_t)id;
+    for (int round = 0; round < rounds; round++) {
+        pthread_barrier_wait(&barrier);
+        operate(id, operations, &state);
+        pthread_barrier_wait(&barrier);
+        pthread_barrier_wait(&barrier);
+    }
+    return NULL;
+}
+
+static mod_alloc_stats start;
+static uint64_t highest_known, current_at_reset;
+
+static books sum_of_books(void) {
+    books sum = {0};
+    for (int i = 0; i < THREADS_MAX; i++) {
+        sum.alloc_count += book[i].alloc_count;
+        sum.free_count += book[i].free_count;
+        sum.total += book[i].total;
+        sum.freed += book[i].freed;
+        sum.requested += book[i].requested;
+        sum.reallocs += book[i].reallocs;
+    }
+    return sum;
+}
+
+/* The sum of the books is what the counters must have moved by since `start`. */
+static void compare_books(const char *where, int round) {
+    const books sum = sum_of_books();
+    char name[64];
+    snprintf(name, sizeof name, "%s, round %d", where, round);
+    const mod_alloc_stats now = whole_now();
+    whole_compare(__FILE__, __LINE__, name, whole_changed(&start, &now), (whole_change){
+        .alloc_count = sum.alloc_count, .free_count = sum.free_count, .total_bytes = sum.total,
+        .current_bytes = sum.total - sum.freed, .live_count = sum.alloc_count - sum.reallocs - sum.free_count,
+        .requested_bytes = sum.requested});
+    highest_known = now.current_bytes > highest_known ? now.current_bytes : highest_known;
+    const uint64_t slack = (uint64_t)threads * MOD_ALLOC_PEAK_SLACK;
+    CHECK(now.peak_bytes + slack >= highest_known, "%s: the peak %" PRIu64 " is below %" PRIu64 ", which was live", name,
+          now.peak_bytes, highest_known);
+    CHECK(now.peak_bytes >= now.current_bytes, "%s: peak %" PRIu64 ", current %" PRIu64, name, now.peak_bytes,
+          now.current_bytes);
+    CHECK(now.peak_bytes <= current_at_reset + (uint64_t)sum.total, "%s: the peak %" PRIu64
+          " is above all that was ever allocated", name, now.peak_bytes);
+    CHECK(now.peak_live_count <= start.live_count + (uint64_t)sum.alloc_count, "%s: peak_live_count %" PRIu64, name,
+          now.peak_live_count);
+    /* Live memory is at most all slots of the largest size in theory, about 90 MiB in practice. */
+    const size_t resident = whole_resident_bytes();
+    CHECK(resident < 3 * now.peak_bytes + ((size_t)160 << 20), "%s: %zu bytes resident at a peak of %" PRIu64, name,
+          resident, now.peak_bytes);
+}
+
+static void *churn_body(void *argument) {
+    const int id = (int)(intptr_t)argument;
+    uint64_t state = seed * 31 + (uint64_t)round_number * 17 + (uint64_t)id;
+    operate(id, 40, &state);
+    return NULL;
+}
+
+/* Threads that live for a moment: each leaves blocks behind and frees those of threads that are gone. pthread keeps
+ * a few blocks for a stack; once as many stacks as threads have been made, that stands still. */
+static void churn(int count) {
+    pthread_t thread[THREADS_MAX];
+    for (int i = 0; i < 2 * threads; i += threads) {
+        for (int k = 0; k < threads; k++) {
+            NEED(pthread_create(&thread[k], NULL, churn_body, (void *)(intptr_t)k) == 0, "no thread");
+        }
+        for (int k = 0; k < threads; k++) {
+            pthread_join(thread[k], NULL);
+        }
+    }
+    const mod_alloc_stats before = whole_now();
+    const books sum_before = sum_of_books();
+    for (int i = 0; i < count; i += threads) {
+        round_number = i;
+        for (int k = 0; k < threads; k++) {
+            NEED(pthread_create(&thread[k], NULL, churn_body, (void *)(intptr_t)k) == 0, "no thread %d", i);
+        }
+        for (int k = 0; k < threads; k++) {
+            pthread_join(thread[k], NULL);
+        }
+    }
+    const books sum = sum_of_books();
+    const mod_alloc_stats now = whole_now();
+    /* What pthread_create itself allocates and frees is the same number of blocks, of a few hundred bytes. */
+    const int64_t extra = (int64_t)(now.alloc_count - before.alloc_count) - (sum.alloc_count - sum_before.alloc_count);
+    const int64_t extra_frees = (int64_t)(now.free_count - before.free_count) - (sum.free_count - sum_before.free_count);
+    CHECK(extra >= 0 && extra <= 3 * count, "churn: %" PRId64 " allocations that nobody made", extra);
+    CHECK(extra_frees >= 0 && extra_frees <= 3 * count, "churn: %" PRId64 " frees that nobody made", extra_frees);
+    const int64_t live = (int64_t)now.live_count - (int64_t)before.live_count;
+    const int64_t live_expected = (sum.alloc_count - sum.reallocs - sum.free_count) -
+                                  (sum_before.alloc_count - sum_before.reallocs - sum_before.free_count);
+    CHECK(live - live_expected >= -2 * threads && live - live_expected <= 2 * threads,
+          "churn of %d threads: live_count moved by %" PRId64 ", by the books %" PRId64, count, live, live_expected);
+    const int64_t bytes = (int64_t)(now.current_bytes - before.current_bytes);
+    const int64_t bytes_expected = (sum.total - sum.freed) - (sum_before.total - sum_before.freed);
+    CHECK(bytes - bytes_expected >= -1024 * threads && bytes - bytes_expected <= 1024 * threads,
+          "churn of %d threads: current_bytes moved by %" PRId64 ", by the books %" PRId64, count, bytes, bytes_expected);
+    const size_t resident = whole_resident_bytes();
+    CHECK(resident < 3 * now.peak_bytes + ((size_t)160 << 20), "churn of %d threads: %zu bytes resident, peak %" PRIu64,
+          count, resident, now.peak_bytes);
+}
+
+int main(int count, char **argument) {
+    whole_begin();
+    threads = count > 1 ? atoi(argument[1]) : threads;
+    rounds = count > 2 ? atoi(argument[2]) : rounds;
+    operations = count > 3 ? atoi(argument[3]) : operations;
+    seed = count > 4 ? (uint64_t)atoll(argument[4]) : seed;
+    const int churned = count > 5 ? atoi(argument[5]) : 2000;
+    NEED(threads >= 1 && threads <= THREADS_MAX, "1 to %d threads", THREADS_MAX);
+    pthread_t thread[THREADS_MAX];
+    pthread_barrier_init(&barrier, NULL, (unsigned)threads + 1);
+    for (int i = 0; i < threads; i++) {
+        NEED(pthread_create(&thread[i], NULL, worker, (void *)(intptr_t)i) == 0, "no thread");
+    }
+    mod_alloc_reset();
+    start = whole_now();
+    current_at_reset = start.current_bytes;
+    for (int round = 0; round < rounds; round++) {
+        pthread_barrier_wait(&barrier);
+        pthread_barrier_wait(&barrier);
+        compare_books("threads", round);
+        pthread_barrier_wait(&barrier);
+    }
+    for (int i = 0; i < threads; i++) {
+        pthread_join(thread[i], NULL);
+    }
+    if (whole_failures == 0 && churned > 0) {
+        churn(churned);
+    }
+    const mod_alloc_stats before = whole_now();
+    int64_t blocks = 0, bytes = 0;
+    for (int i = 0; i < SLOTS; i++) {
+        if (slots[i].p != NULL) {
+            blocks++;
+            bytes += (int64_t)slots[i].block;
+            free(slots[i].p);
+        }
+    }
+    CHECK_CHANGE("the end", before, .free_count = blocks, .current_bytes = -bytes, .live_count = -blocks);
+    return whole_end();
+}
