@@ -191,6 +191,10 @@ static bool take_copy(reader *r) {
     if (used < MODA_REGION_FIRST || used > (uint64_t)UINT32_MAX * MODA_REF_UNIT)
         return bad(r, offsetof(moda_region_header, used), "the size in use", used,
                    "a size between the header's and 64 GiB");
+    if (used > r->source_size && r->is_live && r->fd >= 0) { /* it has grown since it was opened */
+        struct stat status;
+        if (fstat(r->fd, &status) == 0) r->source_size = (uint64_t)status.st_size;
+    }
     if (r->source_size != UINT64_MAX && used > r->source_size)
         return moda_error_set(r->error, "%s: at offset %" PRIu64 ": the file ends, expected %" PRIu64
                               " bytes (truncated?)", r->source, r->source_size, used);
@@ -840,7 +844,8 @@ moda_profile *moda_profile_read_self(moda_error *error) {
         moda_error_set(error, "this process: has no profile, expected it to run on mod-alloc");
         return NULL;
     }
-    return moda_profile_read_memory(region, size, "this process", true, error);
+    /* Other threads go on: it may be larger by now than it was said to be, and all that is in use can be read. */
+    return moda_profile_read_memory(region, SIZE_MAX, "this process", true, error);
 }
 
 /* Whether the process that writes this region may still run; a wrong yes only costs time. */

@@ -225,7 +225,8 @@ moda_profile *moda_profile_read_file(const char *path, moda_error *error);
 moda_profile *moda_profile_read_process(pid_t pid, moda_error *error);
 /* The region of this process. */
 moda_profile *moda_profile_read_self(moda_error *error);
-/* A region in memory; `source` names it in messages. The bytes may change while they are read. */
+/* A region in memory; `source` names it in messages. Live: the bytes may change while they are read; then size
+ * SIZE_MAX means as many as are in use. */
 moda_profile *moda_profile_read_memory(const void *region, size_t size, const char *source, bool is_live,
                                        moda_error *error);
 /* "1234" = process, else a file; for command lines. */

@@ -428,12 +428,22 @@ static void put_sampling(const page *p) {
         const double error = moda_values_standard_error(&p->report->totals, MODA_VALUE_ALLOCATED_BYTES);
         const int64_t sum = p->report->totals.of[MODA_VALUE_ALLOCATED_BYTES];
         if (error > 0 && sum > 0 && !p->report->is_filtered)
-            moda_out_format(p->out, "  sites add up to %s of %s allocated (expected within +-%.1f%%)\n",
-                            moda_human_bytes(a, sum), moda_human_bytes(b, as_int(profile->totals.total_bytes)),
-                            200 * error / (double)sum);
+            moda_out_format(p->out, "  sites add up to %s +-%.1f%% allocated, %s by the totals (which count of a realloc"
+                                    " only the growth)\n", moda_human_bytes(a, sum), 200 * error / (double)sum,
+                            moda_human_bytes(b, as_int(profile->totals.total_bytes)));
         if (changes > 0)
             moda_out_format(p->out, "  the sampling rate was changed %" PRIu64 " times while it ran\n", changes);
     }
+}
+
+/* A block that realloc moves is allocated anew at the site that called realloc; the totals count its growth. */
+static void put_realloc(const page *p) {
+    const int64_t sites = p->report->profile->site_totals.of[MODA_VALUE_ALLOCATED_BYTES];
+    const int64_t total = as_int(p->report->profile->totals.total_bytes);
+    char text[MODA_HUMAN_SIZE];
+    if (!p->report->profile->is_exact || sites <= total) return;
+    moda_out_format(p->out, "  sites add up to %s allocated, more than the total: realloc counts the whole block at"
+                            " its site, and only the growth in the total\n", moda_human_bytes(text, sites));
 }
 
 void moda_text_trust(const moda_report *report, const moda_write_options *options, moda_out *out) {
@@ -452,6 +462,7 @@ void moda_text_trust(const moda_report *report, const moda_write_options *option
     }
     heading(&p, "What to trust");
     put_sampling(&p);
+    put_realloc(&p);
     put_walks(&p, walks);
     if (report->addresses > 0)
         moda_out_format(out, "  names: %s of %s addresses, %.0f%% with file and line\n",

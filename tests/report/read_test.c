@@ -267,6 +267,18 @@ Test(read, a_file_reads_as_memory_does) {
     make_region_free(region);
 }
 
+/* Other threads hand out records between the moment when the size was asked for and the reading. */
+Test(read, a_live_region_that_grows_meanwhile_is_read) {
+    make_region *const region = make_region_example();
+    make_region_finish(region);
+    moda_error error = {.text = ""};
+    moda_profile *const profile = moda_profile_read_memory(make_region_bytes(region), SIZE_MAX, "live", true, &error);
+    cr_assert_not_null(profile, "%s", error.text);
+    check_example(profile);
+    moda_profile_free(profile);
+    make_region_free(region);
+}
+
 Test(read, a_missing_file_and_a_folder_are_named) {
     moda_error error = {.text = ""};
     cr_assert_null(moda_profile_read("/nowhere/x.prof", &error));
