@@ -17,23 +17,30 @@
 #error "malloc_fast.h is part of hot/unit.c"
 #endif
 
-MODA_INLINE void *moda_malloc_fast(size_t size) {
+typedef void *moda_allocator(size_t size);
+
+/* What is tail-called: above the small sizes, where there is no free block, and when the countdown has run out. */
+MODA_INLINE void *moda_pop_fast(size_t size, moda_allocator *large, moda_allocator *slow, moda_allocator *due) {
     moda_heap *heap = moda_heap_of_thread();
     if (moda_unlikely(size > MODA_SMALL_MAX)) {
-        return moda_malloc_medium(size);
+        return large(size);
     }
     moda_page *page = moda_heap_small_page(heap, size);
     void *block = moda_page_first_free(page);
     if (moda_unlikely(!block) || MODA_IS_CHECKED) {
-        return moda_malloc_slow(size);
+        return slow(size);
     }
     moda_shard *shard = moda_heap_shard(heap);
     if (moda_unlikely(moda_own_subtract_is_negative(&shard->countdown, moda_page_block_size_fast(page)))) {
-        return moda_malloc_due(size);
+        return due(size);
     }
     moda_page_pop(page, block);
     moda_shard_count_malloc(shard, size);
     return block;
+}
+
+MODA_INLINE void *moda_malloc_fast(size_t size) {
+    return moda_pop_fast(size, moda_malloc_medium, moda_malloc_slow, moda_malloc_due);
 }
 
 /* The same, zeroed. A page that came zeroed from the system has only the free-list link to clear. */

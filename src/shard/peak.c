@@ -128,9 +128,12 @@ static void begin_solo(moda_shard *shard) {
 /* Every thread's balance made known for it: frees on the fast path tell nobody. */
 static void publish_others(void) {
     moda_region_header *header = moda_region();
-    const uint32_t count = moda_load_relaxed(&header->slot_count);
+    const uint32_t count = moda_load_acquire(&header->slot_count);
     for (uint32_t i = 1; i < count; i++) {
         moda_shard *shard = moda_registry_slot(i);
+        if (!shard) {
+            continue;
+        }
         moda_counts counts;
         moda_totals_of_shard(shard, &counts);
         const int64_t balance = (int64_t)(counts.total_bytes - counts.freed_bytes);
@@ -209,7 +212,7 @@ moda_peak_mark moda_peak_now(const moda_totals *totals) {
     if (totals->balance > peak.bytes) {
         peak = (moda_peak_mark){totals->balance, totals->live};
     }
-    const uint32_t count = moda_load_relaxed(&header->slot_count);
+    const uint32_t count = moda_load_acquire(&header->slot_count);
     for (uint32_t i = 1; i < count && moda_load_relaxed(&header->threads_now) == 1; i++) {
         const moda_shard *shard = moda_registry_slot(i);
         if (shard && moda_load_relaxed(&shard->state) == MODA_SLOT_TAKEN && is_solo(shard)) {

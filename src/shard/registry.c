@@ -28,7 +28,9 @@ moda_shard *moda_shard_orphan;
 
 static moda_lock registry_lock;
 /* Where the region is full: blocks of our own, seen by this process alone. */
-static moda_shard_block *private_blocks;
+enum { PRIVATE_BLOCKS = 1024 };
+static moda_shard_block *private_block[PRIVATE_BLOCKS];
+static uint32_t private_count;
 
 static size_t block_bytes(uint32_t count) {
     return sizeof(moda_shard_block) + count * sizeof(moda_shard);
@@ -47,7 +49,7 @@ static moda_shard_block *add_block_locked(uint32_t count) {
     moda_shard_block *block = moda_region_alloc(block_bytes(count));
     const bool is_private = !block;
     if (is_private) {
-        block = moda_os_map(block_bytes(count));
+        block = private_count < PRIVATE_BLOCKS ? moda_os_map(block_bytes(count)) : NULL;
         if (!block) {
             return NULL;
         }
@@ -58,14 +60,15 @@ static moda_shard_block *add_block_locked(uint32_t count) {
         block->shard[i].index = block->first_index + i;
         block->shard[i].pending.bytes = INT64_MIN;
     }
-    moda_store_relaxed(&header->slot_count, header->slot_count + count);
     if (is_private) {
-        block->next = 0;
-        moda_store_release(&private_blocks, block); /* one is all there ever is room for */
-        return block;
+        private_block[private_count] = block;
+        moda_store_release(&private_count, private_count + 1);
+    } else {
+        moda_shard_block *last = last_block();
+        moda_store_release(last ? &last->next : &header->shard_blocks, moda_region_ref(block));
     }
-    moda_shard_block *last = last_block();
-    moda_store_release(last ? &last->next : &header->shard_blocks, moda_region_ref(block));
+    /* Only now: who reads the count finds the slots. */
+    moda_store_release(&header->slot_count, header->slot_count + count);
     return block;
 }
 
@@ -95,8 +98,13 @@ moda_shard *moda_registry_slot(uint32_t index) {
         }
         ref = moda_load_acquire(&block->next);
     }
-    moda_shard_block *block = moda_load_acquire(&private_blocks);
-    return block ? slot_in(block, index) : NULL;
+    for (uint32_t i = 0; i < moda_load_acquire(&private_count); i++) {
+        moda_shard *shard = slot_in(private_block[i], index);
+        if (shard) {
+            return shard;
+        }
+    }
+    return NULL;
 }
 
 /* A free slot; or else, looking at no more than LOOK_AT_MOST of them, one whose thread ended without
