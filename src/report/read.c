@@ -948,23 +948,37 @@ static uint64_t find_in_memory(FILE *maps, int memory, uint32_t pid) {
 }
 
 /* The file that the process keeps its region in; it can be read without any right over the process. */
-static int open_region_file(FILE *maps, uint32_t pid) {
+static int open_region_file(FILE *maps, pid_t pid, uint32_t inner) {
     char line[PATH_MAX + 128];
     while (fgets(line, sizeof line, maps) != NULL) {
         mapping m;
         if (!parse_mapping(line, &m) || !m.is_shared || m.offset != 0 || m.path[0] != '/') continue;
         char path[PATH_MAX + 32];
-        snprintf(path, sizeof path, "/proc/%" PRIu32 "/root%s", pid, m.path);
+        snprintf(path, sizeof path, "/proc/%ld/root%s", (long)pid, m.path);
         int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         if (fd < 0) fd = open(m.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         if (fd < 0) continue;
         moda_region_header header;
         if (pread(fd, &header, sizeof header, 0) == (ssize_t)sizeof header &&
-            memcmp(header.magic, MODA_REGION_MAGIC, sizeof header.magic) == 0 && header.pid == pid)
+            memcmp(header.magic, MODA_REGION_MAGIC, sizeof header.magic) == 0 && header.pid == inner)
             return fd;
         close(fd);
     }
     return -1;
+}
+
+/* What the process takes itself for: in a container it has another number than outside. */
+static uint32_t inner_pid(pid_t pid) {
+    char path[64], line[512];
+    snprintf(path, sizeof path, "/proc/%ld/status", (long)pid);
+    FILE *const status = fopen(path, "re");
+    uint32_t inner = (uint32_t)pid;
+    while (status != NULL && fgets(line, sizeof line, status) != NULL) {
+        const char *const last = strrchr(line, '\t');
+        if (strncmp(line, "NSpid:", 6) == 0 && last != NULL) inner = (uint32_t)strtoul(last, NULL, 10);
+    }
+    if (status != NULL) fclose(status);
+    return inner;
 }
 
 moda_profile *moda_profile_read_process(pid_t pid, moda_error *error) {
@@ -978,7 +992,7 @@ moda_profile *moda_profile_read_process(pid_t pid, moda_error *error) {
         return NULL;
     }
     reader r = {.fd = -1, .source_size = UINT64_MAX, .is_live = true, .source = source, .error = error};
-    r.fd = open_region_file(maps, (uint32_t)pid);
+    r.fd = open_region_file(maps, pid, inner_pid(pid));
     if (r.fd >= 0) {
         struct stat status;
         if (fstat(r.fd, &status) == 0) r.source_size = (uint64_t)status.st_size;
@@ -990,7 +1004,7 @@ moda_profile *moda_profile_read_process(pid_t pid, moda_error *error) {
                            "%s: %s cannot be opened: %s (it needs the same user, and"
                            " kernel.yama.ptrace_scope 0; or run the program with MOD_ALLOC_PROFILE=FILE)",
                            source, path, strerror(errno));
-        } else if ((r.base = find_in_memory(maps, r.fd, (uint32_t)pid)) == 0) {
+        } else if ((r.base = find_in_memory(maps, r.fd, inner_pid(pid))) == 0) {
             moda_error_set(error, "%s: no profile in its memory, expected it to run on mod-alloc", source);
             close(r.fd);
             r.fd = -1;

@@ -9,6 +9,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,6 +64,25 @@ static void put_cut(moda_out *out, const char *text, size_t room) {
     piece[n] = 0;
     moda_out_utf8(out, piece);
     if (all > room && room > 3) moda_out_text(out, "...");
+}
+
+/* A line of prose, two columns in, broken at blanks where the terminal ends. */
+__attribute__((format(printf, 2, 3))) static void put_note(const page *p, const char *format, ...) {
+    char text[1024];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    const size_t width = p->options->width == 0 ? SIZE_MAX : p->options->width < 40 ? 40 : p->options->width;
+    size_t column = 0;
+    for (char *word = strtok(text, " "); word != NULL; word = strtok(NULL, " ")) {
+        const size_t length = columns(word);
+        const bool must_break = column > 0 && column + 1 + length > width;
+        moda_out_text(p->out, column == 0 ? "  " : must_break ? "\n    " : " ");
+        column = (column == 0 ? 2 : must_break ? 4 : column + 1) + length;
+        moda_out_text(p->out, word);
+    }
+    moda_out_char(p->out, '\n');
 }
 
 /* Columns left for a name after `used` ones. */
@@ -221,9 +241,10 @@ static void put_stack(const page *p, const moda_stack *stack) {
 }
 
 /* What else is worth knowing of a site, on its first line. */
-static void put_site_facts(const page *p, const moda_values *v, moda_value value) {
+static void put_site_facts(const page *p, const moda_values *v, moda_value value, size_t used) {
     char text[MODA_HUMAN_SIZE];
-    moda_out *const out = p->out;
+    moda_out facts, *const out = &facts;
+    moda_out_to_buffer(out);
     if (v->of[MODA_VALUE_LIFETIME_COUNT] > 0)
         moda_out_format(out, ", mean life %s", moda_human_ns(text, moda_values_mean_lifetime_ns(v)));
     const int64_t ended = v->of[MODA_VALUE_LIFETIME_COUNT], temporary = v->of[MODA_VALUE_TEMPORARY_COUNT];
@@ -233,6 +254,8 @@ static void put_site_facts(const page *p, const moda_values *v, moda_value value
         moda_out_format(out, ", %.0f%% freed by other threads", percent(remote, frees));
     if (value == MODA_VALUE_WASTE_BYTES || value == MODA_VALUE_REQUESTED_BYTES)
         moda_out_format(out, ", of %s allocated", moda_human_bytes(text, v->of[MODA_VALUE_ALLOCATED_BYTES]));
+    if (facts.buffer != NULL) put_cut(p->out, facts.buffer, name_room(p, used));
+    free(facts.buffer);
 }
 
 static void put_site_row(const page *p, const moda_row *row, share *s) {
@@ -240,10 +263,9 @@ static void put_site_row(const page *p, const moda_row *row, share *s) {
     const moda_value value = p->options->value, beside = count_beside(value);
     char text[MODA_HUMAN_SIZE];
     put_value(p, &row->self, value, s);
-    moda_out_format(p->out, " %5.1f%%  %s %s", s->sum,
-                    moda_human_count(text, row->self.of[beside]),
-                    row->self.of[beside] == 1 ? "block" : "blocks");
-    put_site_facts(p, &row->self, value);
+    moda_human_count(text, row->self.of[beside]);
+    moda_out_format(p->out, " %5.1f%%  %s %s", s->sum, text, row->self.of[beside] == 1 ? "block" : "blocks");
+    put_site_facts(p, &row->self, value, 34 + columns(text) + (p->report->profile->is_exact ? 0 : 7));
     moda_out_char(p->out, '\n');
     if (stack->frame_count == 0) moda_out_format(p->out, "        %s\n", row->name);
     put_stack(p, stack);
@@ -397,16 +419,18 @@ static void put_walks(const page *p, const uint64_t walks[6]) {
     uint64_t all = 0;
     for (int i = 0; i < 6; i++) all += walks[i];
     if (all == 0) return;
-    moda_out_text(p->out, "  stacks:");
+    char text[400] = "stacks:";
+    size_t length = strlen(text);
     const char *separator = " ";
     for (int i = 0; i < 6; i++) {
         if (walks[i] == 0) continue;
         const double part = 100.0 * (double)walks[i] / (double)all;
-        if (part < 0.1) moda_out_format(p->out, "%s<0.1%% %s", separator, names[i]);
-        else moda_out_format(p->out, "%s%.*f%% %s", separator, part > 99.95 ? 0 : 1, part, names[i]);
+        char share_text[16] = "<0.1%";
+        if (part >= 0.1) snprintf(share_text, sizeof share_text, "%.*f%%", part > 99.95 ? 0 : 1, part);
+        length += (size_t)snprintf(text + length, sizeof text - length, "%s%s %s", separator, share_text, names[i]);
         separator = ", ";
     }
-    moda_out_char(p->out, '\n');
+    put_note(p, "%s", text);
 }
 
 static void put_sampling(const page *p) {
@@ -419,20 +443,20 @@ static void put_sampling(const page *p) {
     }
     moda_human_count(a, as_int(samples));
     if (profile->is_exact) {
-        moda_out_format(p->out, "  every allocation was recorded (%s): figures by site are exact\n", a);
+        put_note(p, "every allocation was recorded (%s): figures by site are exact", a);
     } else if (profile->sample_bytes == 0 && samples == 0) {
-        moda_out_text(p->out, "  call sites were not sampled; the totals are exact\n");
+        put_note(p, "call sites were not sampled; the totals are exact");
     } else {
-        moda_out_format(p->out, "  %s samples, one each %s on average; the totals are exact, figures by site are"
-                                " estimates\n", a, moda_human_bytes(b, as_int(profile->sample_bytes)));
+        put_note(p, "%s samples, one each %s on average; the totals are exact, figures by site are"
+                                " estimates", a, moda_human_bytes(b, as_int(profile->sample_bytes)));
         const double error = moda_values_standard_error(&p->report->totals, MODA_VALUE_ALLOCATED_BYTES);
         const int64_t sum = p->report->totals.of[MODA_VALUE_ALLOCATED_BYTES];
         if (error > 0 && sum > 0 && !p->report->is_filtered)
-            moda_out_format(p->out, "  sites add up to %s +-%.1f%% allocated, %s by the totals (which count of a realloc"
-                                    " only the growth)\n", moda_human_bytes(a, sum), 200 * error / (double)sum,
+            put_note(p, "sites add up to %s +-%.1f%% allocated, %s by the totals (which count of a realloc"
+                                    " only the growth)", moda_human_bytes(a, sum), 200 * error / (double)sum,
                             moda_human_bytes(b, as_int(profile->totals.total_bytes)));
         if (changes > 0)
-            moda_out_format(p->out, "  the sampling rate was changed %" PRIu64 " times while it ran\n", changes);
+            put_note(p, "the sampling rate was changed %" PRIu64 " times while it ran", changes);
     }
 }
 
@@ -442,8 +466,8 @@ static void put_realloc(const page *p) {
     const int64_t total = as_int(p->report->profile->totals.total_bytes);
     char text[MODA_HUMAN_SIZE];
     if (!p->report->profile->is_exact || sites <= total) return;
-    moda_out_format(p->out, "  sites add up to %s allocated, more than the total: realloc counts the whole block at"
-                            " its site, and only the growth in the total\n", moda_human_bytes(text, sites));
+    put_note(p, "sites add up to %s allocated, more than the total: realloc counts the whole block at"
+                            " its site, and only the growth in the total", moda_human_bytes(text, sites));
 }
 
 void moda_text_trust(const moda_report *report, const moda_write_options *options, moda_out *out) {
@@ -465,23 +489,23 @@ void moda_text_trust(const moda_report *report, const moda_write_options *option
     put_realloc(&p);
     put_walks(&p, walks);
     if (report->addresses > 0)
-        moda_out_format(out, "  names: %s of %s addresses, %.0f%% with file and line\n",
+        put_note(&p, "names: %s of %s addresses, %.0f%% with file and line",
                         moda_human_count(a, (int64_t)report->addresses_named),
                         moda_human_count(b, (int64_t)report->addresses),
                         percent((int64_t)report->addresses_with_lines, (int64_t)report->addresses));
     if (dropped > 0)
-        moda_out_format(out, "  %s samples found no room for their stack (MOD_ALLOC_MEMORY): they are in the"
-                             " overflow site\n", moda_human_count(a, as_int(dropped)));
+        put_note(&p, "%s samples found no room for their stack (MOD_ALLOC_MEMORY): they are in the"
+                             " overflow site", moda_human_count(a, as_int(dropped)));
     if (dropped_disk > 0)
-        moda_out_format(out, "  %s records found no room on the disk\n", moda_human_count(a, as_int(dropped_disk)));
+        put_note(&p, "%s records found no room on the disk", moda_human_count(a, as_int(dropped_disk)));
     if (torn > 0)
-        moda_out_format(out, "  %s records were being changed when they were read: they may be off by one"
-                             " allocation\n", moda_human_count(a, as_int(torn)));
+        put_note(&p, "%s records were being changed when they were read: they may be off by one"
+                             " allocation", moda_human_count(a, as_int(torn)));
     if (most_threads > 1)
-        moda_out_format(out, "  %" PRIu32 " threads: the peak may be low by up to %s\n", most_threads,
+        put_note(&p, "%" PRIu32 " threads: the peak may be low by up to %s", most_threads,
                         moda_human_bytes(a, (int64_t)(most_threads - 1) * 65536));
     if (report->is_filtered)
-        moda_out_format(out, "  filters took away %s in %s allocations\n",
+        put_note(&p, "filters took away %s in %s allocations",
                         moda_human_bytes(a, report->dropped.of[MODA_VALUE_ALLOCATED_BYTES]),
                         moda_human_count(b, report->dropped.of[MODA_VALUE_ALLOCATED_COUNT]));
 }

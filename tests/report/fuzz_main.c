@@ -46,7 +46,9 @@ int main(int count, char **arguments) {
     if (count == 3 && strcmp(arguments[1], "--write") == 0) {
         char path[4096];
         snprintf(path, sizeof path, "%s/example.prof", arguments[2]);
-        return make_region_save(region, path) ? 0 : 1;
+        const bool is_saved = make_region_save(region, path);
+        make_region_free(region);
+        return is_saved ? 0 : 1;
     }
     const long rounds = count > 1 ? atol(arguments[1]) : 1000;
     for (int i = 2; i < count; i++)

@@ -248,7 +248,7 @@ Test(report, text_fits_the_terminal) {
         if (by == MODA_BY_THREAD) options.value = MODA_VALUE_ALLOCATED_BYTES;
         char *const text = as_text(report, &options);
         for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n"))
-            cr_expect_leq(strlen(line), 100, "by %s: %s", moda_by_name((moda_by)by), line);
+            cr_expect_leq(strlen(line), 80, "by %s: %s", moda_by_name((moda_by)by), line);
         free(text);
     }
     moda_report_free(report);
