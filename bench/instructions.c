@@ -19,7 +19,7 @@
 #include <string.h>
 #include <valgrind/callgrind.h>
 
-enum { BATCH = 1000, FEW = 10 * BATCH, MANY = 30 * BATCH };
+enum { BATCH = 1000, FEW = 5 * BATCH, MANY = 15 * BATCH };
 
 static void *volatile sink; /* keeps the compiler from removing the pairs */
 static unsigned short order[BATCH];

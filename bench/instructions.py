@@ -5,8 +5,12 @@ whole program costs, under one malloc and another.
 
     instructions.py loops LIB[:VAR=VALUE...] ... [--questions pair,batch] [--sizes 16,64]
     instructions.py program LIB[:VAR=VALUE...] ... -- COMMAND [ARG...]
-    instructions.py check GOLDEN --plain LIB --ours LIB     (what ctest runs: exit 1 on a difference)
-    instructions.py write GOLDEN --plain LIB --ours LIB     (the golden file anew, after a look at the change)
+    instructions.py check GOLDEN --mimalloc VERSION --plain LIB --ours LIB   (what ctest runs)
+    instructions.py write GOLDEN --mimalloc VERSION --plain LIB --ours LIB   (after a look at the change)
+
+check compares with the golden counts of that mimalloc version and ends with status 1 where one is off by
+more than its tolerance (TOLERANCE below); write replaces them. Loops are in instructions for one block; the
+program is bench_factor, in instructions of ours for 1000 of plain, and must lie beside bench_instructions.
 
 The first LIB is the one the others are compared with; "system" is the system's malloc. Counts are of
 instructions executed in user space: no clock, no noise, the same each time. What they do not show is
@@ -113,6 +117,71 @@ def command_program(arguments):
         [name_of(spec), str(count), f"{count / counts[0]:.5f}"] for spec, count in zip(arguments.libs, counts)])
 
 
+# How far a count may be off: relative, or absolute, whichever is more. Plain's counts come out the same each
+# time. Ours looks at the clock now and then to give memory back, and under valgrind on a busy machine more
+# time passes for the same code: up to 4 instructions a block were seen. A walk's cost depends on the unwind
+# tables of compiler and C library, and on the environment's length, too.
+TOLERANCE = {"plain": (0.01, 0.5), "counters": (0.05, 5.0), "sampled": (0.12, 8.0), "exact": (0.15, 20.0)}
+GOLDEN_COMMAND = ["2517210819165629183", "629006561354488719901"]
+
+
+def golden_of(arguments):
+    """{(question, size): {mode: count}} as it is now."""
+    specs = [("plain", arguments.plain)] + [(mode, f"{arguments.ours}:{setting}") for mode, setting in MODES]
+    found = {}
+    for mode, spec in specs:
+        # calloc and realloc of large blocks are memset and memcpy, no more
+        for questions, sizes in (("pair,batch", [16, 64, 256, 1000, 4096, 40000]), ("calloc,grow", [16, 64, 1000])):
+            for key, count in loops(spec, questions, sizes).items():
+                found.setdefault(key, {})[mode] = count
+    factor = os.path.join(os.path.dirname(os.path.abspath(LOOPS)), "bench_factor")
+    whole = {mode: program(spec, [factor] + GOLDEN_COMMAND) for mode, spec in specs}
+    found["program", 0] = {mode: 1000 * count / whole["plain"] for mode, count in whole.items()}
+    return found
+
+
+def read_golden(path, version):
+    found = {}
+    modes = [mode for mode in TOLERANCE]
+    with open(path) as file:
+        for line in file:
+            fields = line.split("#")[0].split()
+            if fields and fields[0] == version:
+                found[fields[1], int(fields[2])] = dict(zip(modes, map(float, fields[3:])))
+    return found
+
+
+def command_check(arguments):
+    wanted, bad = read_golden(arguments.golden, arguments.mimalloc), 0
+    if not wanted:
+        print(f"{arguments.golden} has no counts for mimalloc {arguments.mimalloc}: nothing is checked")
+        return
+    found = golden_of(arguments)
+    for key in sorted(wanted):
+        for mode, count in wanted[key].items():
+            relative, absolute = TOLERANCE[mode]
+            now = found[key][mode]
+            if abs(now - count) > max(relative * count, absolute):
+                print(f"{key[0]} {key[1]}, {mode}: {now:.2f} instructions, golden {count:.2f}")
+                bad += 1
+    print(f"{len(wanted)} loops, {bad} counts off", flush=True)
+    if bad:
+        sys.exit("If the change is wanted: instructions.py write, with the same arguments, and say why in the commit")
+
+
+def command_write(arguments):
+    kept = []
+    if os.path.exists(arguments.golden):
+        with open(arguments.golden) as file:
+            kept = [line for line in file if line.split()[:1] != [arguments.mimalloc]]
+    found = golden_of(arguments)
+    with open(arguments.golden, "w") as file:
+        file.writelines(kept)
+        for (question, size), counts in found.items():
+            file.write(f"{arguments.mimalloc} {question:8} {size:6} "
+                       + " ".join(f"{counts[mode]:10.2f}" for mode in TOLERANCE) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -126,6 +195,13 @@ def main():
     two.add_argument("libs", nargs="+")
     two.add_argument("command", nargs=argparse.REMAINDER)
     two.set_defaults(run=command_program)
+    for name, run in (("check", command_check), ("write", command_write)):
+        three = commands.add_parser(name)
+        three.add_argument("golden")
+        three.add_argument("--mimalloc", required=True)
+        three.add_argument("--plain", required=True)
+        three.add_argument("--ours", required=True)
+        three.set_defaults(run=run)
     argv = sys.argv[1:]
     rest = []
     if "--" in argv:
