@@ -258,6 +258,11 @@ MODA_INLINE void *moda_heap_malloc_generic(moda_heap *heap, size_t size) {
     return moda_block_settle(moda_mi_malloc_generic(heap, size));
 }
 
+/* The same for a size that has a class: up to MODA_MEDIUM_MAX, rounded. */
+MODA_INLINE void *moda_heap_malloc_class(moda_heap *heap, size_t size) {
+    return moda_mi_malloc_generic(heap, size);
+}
+
 MODA_INLINE void *moda_page_take(moda_page *page) {
     void *block = page ? moda_page_first_free(page) : NULL;
     if (!block && page) {
