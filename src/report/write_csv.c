@@ -13,7 +13,8 @@
 /* Quoted where it must be: quotes inside are doubled. Line ends inside a name would be legal, but few scripts
  * expect them: they become spaces. `text` is changed. */
 static void put_text(moda_out *out, char *text, size_t length) {
-    for (char *at = text; (at = strpbrk(at, "\r\n")) != NULL;) *at = ' ';
+    for (char *at = text; (at = strpbrk(at, "\r\n")) != NULL;)
+        *at = ' ';
     if (strpbrk(text, ",\"") == NULL) {
         moda_out_bytes(out, text, length);
         return;
@@ -29,23 +30,28 @@ static void put_text(moda_out *out, char *text, size_t length) {
 }
 
 static void put_cell(moda_out *out, const char *text) {
-    if (text == NULL) return;
+    if (text == NULL)
+        return;
     moda_out clean;
     moda_out_to_buffer(&clean);
     moda_out_utf8(&clean, text);
-    if (clean.buffer != NULL) put_text(out, clean.buffer, clean.length);
+    if (clean.buffer != NULL)
+        put_text(out, clean.buffer, clean.length);
     free(clean.buffer);
 }
 
 static void put_keys(moda_out *out, const char *prefix) {
-    for (int i = 0; i < MODA_VALUE_COUNT; i++) moda_out_format(out, ",%s%s", prefix, moda_value_infos[i].key);
+    for (int i = 0; i < MODA_VALUE_COUNT; i++)
+        moda_out_format(out, ",%s%s", prefix, moda_value_infos[i].key);
 }
 
 static void put_values(moda_out *out, const moda_values *values, uint32_t known) {
     for (int i = 0; i < MODA_VALUE_COUNT; i++) {
         moda_out_char(out, ',');
-        if ((known >> i & 1) == 0) continue;
-        if (moda_value_infos[i].rule == MODA_RULE_MIN && values->of[i] == INT64_MAX) continue;
+        if ((known >> i & 1) == 0)
+            continue;
+        if (moda_value_infos[i].rule == MODA_RULE_MIN && values->of[i] == INT64_MAX)
+            continue;
         moda_out_int(out, values->of[i]);
     }
 }
@@ -54,23 +60,28 @@ static void put_values(moda_out *out, const moda_values *values, uint32_t known)
 static void put_error(moda_out *out, const moda_values *values, moda_value value) {
     const double error = moda_values_standard_error(values, value);
     moda_out_char(out, ',');
-    if (error >= 0) moda_out_format(out, "%.6g", error);
+    if (error >= 0)
+        moda_out_format(out, "%.6g", error);
 }
 
 static void put_stack(moda_out *out, const moda_report *report, const moda_stack *stack) {
     moda_out text;
     moda_out_to_buffer(&text);
     for (uint32_t i = 0; i < stack->frame_count; i++) {
-        if (i > 0) moda_out_text(&text, " <- ");
+        if (i > 0)
+            moda_out_text(&text, " <- ");
         const moda_frame *const frame = &report->frames[stack->frames[i]];
         moda_out_utf8(&text, frame->function);
-        if (frame->file == NULL) continue;
+        if (frame->file == NULL)
+            continue;
         moda_out_text(&text, " (");
         moda_out_utf8(&text, frame->file);
-        if (frame->line != 0) moda_out_format(&text, ":%u", frame->line);
+        if (frame->line != 0)
+            moda_out_format(&text, ":%u", frame->line);
         moda_out_char(&text, ')');
     }
-    if (text.buffer != NULL) put_text(out, text.buffer, text.length);
+    if (text.buffer != NULL)
+        put_text(out, text.buffer, text.length);
     free(text.buffer);
 }
 
@@ -85,7 +96,8 @@ static void put_site(moda_out *out, const moda_report *report, const moda_row *r
         moda_out_char(out, ',');
         put_cell(out, frame->file);
         moda_out_char(out, ',');
-        if (frame->line != 0) moda_out_uint(out, frame->line);
+        if (frame->line != 0)
+            moda_out_uint(out, frame->line);
         moda_out_char(out, ',');
         put_cell(out, moda_frame_module(report, frame));
     }
@@ -116,7 +128,8 @@ static void put_head(moda_out *out, moda_by by) {
 static int write_csv(const moda_report *report, const moda_write_options *options, moda_out *out,
                      moda_error *error) {
     moda_table *const table = moda_table_build(report, options->by, options->value, options->by_total, error);
-    if (table == NULL) return -1;
+    if (table == NULL)
+        return -1;
     put_head(out, options->by);
     const size_t rows = options->top > 0 && options->top < table->row_count ? options->top : table->row_count;
     for (size_t i = 0; i < rows; i++) {
@@ -126,7 +139,8 @@ static int write_csv(const moda_report *report, const moda_write_options *option
         } else {
             put_cell(out, row->name);
             put_values(out, &row->self, table->known);
-            if (options->by != MODA_BY_THREAD) put_values(out, &row->total, table->known);
+            if (options->by != MODA_BY_THREAD)
+                put_values(out, &row->total, table->known);
         }
         moda_out_text(out, "\r\n");
     }

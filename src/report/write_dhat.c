@@ -33,7 +33,8 @@ typedef struct number_table {
 
 static bool table_new(number_table *table, size_t keys) {
     size_t slots = 16;
-    while (slots < keys * 2) slots *= 2;
+    while (slots < keys * 2)
+        slots *= 2;
     *table = (number_table){.slots = calloc(slots, sizeof *table->slots), .mask = slots - 1};
     return table->slots != NULL;
 }
@@ -41,7 +42,8 @@ static bool table_new(number_table *table, size_t keys) {
 static uint64_t hash_bytes(const void *bytes, size_t length) {
     const unsigned char *const at = bytes;
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < length; i++) hash = (hash ^ at[i]) * UINT64_C(0x100000001b3);
+    for (size_t i = 0; i < length; i++)
+        hash = (hash ^ at[i]) * UINT64_C(0x100000001b3);
     return hash ^ (hash >> 32);
 }
 
@@ -69,7 +71,8 @@ static void put_frame_text(moda_out *out, const moda_report *report, const moda_
     moda_out_text(out, " (");
     if (frame->file != NULL) {
         moda_out_utf8(out, frame->file);
-        if (frame->line != 0) moda_out_format(out, ":%u", frame->line);
+        if (frame->line != 0)
+            moda_out_format(out, ":%u", frame->line);
     } else {
         const char *const module = moda_frame_module(report, frame);
         moda_out_text(out, "in ");
@@ -99,11 +102,13 @@ static bool number_frames(dhat *d, uint32_t *text_count) {
         const size_t start = bytes->length;
         put_frame_text(bytes, report, &report->frames[i]);
         moda_out_char(bytes, 0);
-        if (bytes->failed) is_done = false;
-        if (!is_done) break;
+        if (bytes->failed)
+            is_done = false;
+        if (!is_done)
+            break;
         size_t at = (size_t)hash_bytes(bytes->buffer + start, bytes->length - start) & table.mask;
-        while (table.slots[at] != 0 &&
-               strcmp(bytes->buffer + starts[table.slots[at] - 1], bytes->buffer + start) != 0)
+        while (table.slots[at] != 0
+               && strcmp(bytes->buffer + starts[table.slots[at] - 1], bytes->buffer + start) != 0)
             at = (at + 1) & table.mask;
         if (table.slots[at] == 0) {
             starts[count] = start;
@@ -114,7 +119,8 @@ static bool number_frames(dhat *d, uint32_t *text_count) {
         d->frame_number[i] = table.slots[at] - 1;
     }
     if (is_done && (d->texts = calloc(count + 1, sizeof *d->texts)) != NULL)
-        for (uint32_t i = 0; i < count; i++) d->texts[i] = bytes->buffer + starts[i];
+        for (uint32_t i = 0; i < count; i++)
+            d->texts[i] = bytes->buffer + starts[i];
     *text_count = count;
     free(table.slots);
     free(starts);
@@ -125,22 +131,27 @@ static bool number_frames(dhat *d, uint32_t *text_count) {
 static bool merge_stacks(dhat *d) {
     const moda_report *const report = d->report;
     size_t frames = 0;
-    for (size_t i = 0; i < report->stack_count; i++) frames += report->stacks[i].frame_count + 1;
+    for (size_t i = 0; i < report->stack_count; i++)
+        frames += report->stacks[i].frame_count + 1;
     number_table table = {0};
     d->frames = calloc(frames + 1, sizeof *d->frames);
     d->points = calloc(report->stack_count + 1, sizeof *d->points);
-    if (d->frames == NULL || d->points == NULL || !table_new(&table, report->stack_count)) return false;
+    if (d->frames == NULL || d->points == NULL || !table_new(&table, report->stack_count))
+        return false;
     uint32_t *next = d->frames;
     for (size_t i = 0; i < report->stack_count; i++) {
         const moda_stack *const stack = &report->stacks[i];
         uint32_t length = stack->frame_count;
-        for (uint32_t k = 0; k < length; k++) next[k] = d->frame_number[stack->frames[k]];
-        if (length == 0) next[length++] = stack->is_overflow ? OVERFLOW : NO_FRAMES;
+        for (uint32_t k = 0; k < length; k++)
+            next[k] = d->frame_number[stack->frames[k]];
+        if (length == 0)
+            next[length++] = stack->is_overflow ? OVERFLOW : NO_FRAMES;
         const size_t bytes = length * sizeof *next;
         size_t at = (size_t)hash_bytes(next, bytes) & table.mask;
         for (; table.slots[at] != 0; at = (at + 1) & table.mask) {
             const point *const other = &d->points[table.slots[at] - 1];
-            if (other->frame_count == length && memcmp(other->frames, next, bytes) == 0) break;
+            if (other->frame_count == length && memcmp(other->frames, next, bytes) == 0)
+                break;
         }
         if (table.slots[at] == 0) {
             point *const fresh = &d->points[d->point_count];
@@ -158,12 +169,15 @@ static bool merge_stacks(dhat *d) {
 static int64_t lifetimes_us(const moda_values *values, uint64_t end_us) {
     const int64_t blocks = values->of[MODA_VALUE_ALLOCATED_COUNT];
     int64_t live = values->of[MODA_VALUE_LIVE_COUNT];
-    if (live > blocks) live = blocks;
+    if (live > blocks)
+        live = blocks;
     const int64_t gone = blocks - live, ended = values->of[MODA_VALUE_LIFETIME_COUNT];
     const double half = (double)end_us / 2;
     double sum = (double)values->of[MODA_VALUE_LIFETIME_NS] / 1000;
-    if (ended == 0) sum = half * (double)gone;
-    else if (ended < gone) sum *= (double)gone / (double)ended;
+    if (ended == 0)
+        sum = half * (double)gone;
+    else if (ended < gone)
+        sum *= (double)gone / (double)ended;
     return moda_javascript_int((int64_t)(sum + half * (double)live));
 }
 
@@ -182,7 +196,8 @@ static void put_point(moda_json *json, const point *p, uint64_t end_us) {
         moda_json_int(json, members[i].key, moda_javascript_int(p->values.of[members[i].value]));
     moda_json_int(json, "tl", lifetimes_us(&p->values, end_us));
     moda_json_array(json, "fs");
-    for (uint32_t i = 0; i < p->frame_count; i++) moda_json_uint(json, NULL, p->frames[i]);
+    for (uint32_t i = 0; i < p->frame_count; i++)
+        moda_json_uint(json, NULL, p->frames[i]);
     moda_json_end(json);
     moda_json_end(json);
 }
@@ -196,7 +211,8 @@ static void put_head(moda_json *json, const moda_report *report, uint64_t end_us
         snprintf(mode, sizeof mode, "heap, estimated from samples (one in %llu bytes)",
                  (unsigned long long)profile->sample_bytes);
     uint64_t peak_us = process->peak_ns / 1000;
-    if (peak_us > end_us) peak_us = end_us;
+    if (peak_us > end_us)
+        peak_us = end_us;
     moda_json_int(json, "dhatFileVersion", 2);
     moda_json_string(json, "mode", mode);
     moda_json_string(json, "verb", "Allocated");
@@ -230,10 +246,12 @@ static int write_dhat(const moda_report *report, const moda_write_options *optio
     moda_json_begin(&json, out, 2, false);
     put_head(&json, report, end_us);
     moda_json_array(&json, "pps");
-    for (uint32_t i = 0; i < d.point_count; i++) put_point(&json, &d.points[i], end_us);
+    for (uint32_t i = 0; i < d.point_count; i++)
+        put_point(&json, &d.points[i], end_us);
     moda_json_end(&json);
     moda_json_array(&json, "ftbl");
-    for (uint32_t i = 0; i < text_count; i++) moda_json_string(&json, NULL, d.texts[i]);
+    for (uint32_t i = 0; i < text_count; i++)
+        moda_json_string(&json, NULL, d.texts[i]);
     moda_json_end(&json);
     moda_json_finish(&json);
 done:

@@ -16,8 +16,10 @@ static void put_name(moda_out *out, const char *name) {
     moda_out_to_buffer(&clean);
     moda_out_utf8(&clean, name);
     for (size_t i = 0; i < clean.length; i++) {
-        if (clean.buffer[i] == ';') clean.buffer[i] = ':';
-        else if ((unsigned char)clean.buffer[i] < 0x20) clean.buffer[i] = ' ';
+        if (clean.buffer[i] == ';')
+            clean.buffer[i] = ':';
+        else if ((unsigned char)clean.buffer[i] < 0x20)
+            clean.buffer[i] = ' ';
     }
     moda_out_bytes(out, clean.buffer, clean.length);
     free(clean.buffer);
@@ -27,7 +29,8 @@ static void put_name(moda_out *out, const char *name) {
 static void put_stand_ins(const moda_report *report, moda_value value, moda_out *out) {
     for (size_t i = 0; i < report->stack_count; i++) {
         const moda_stack *const stack = &report->stacks[i];
-        if (stack->frame_count > 0 || stack->values.of[value] <= 0) continue;
+        if (stack->frame_count > 0 || stack->values.of[value] <= 0)
+            continue;
         moda_out_text(out, moda_stack_stand_in(stack));
         moda_out_char(out, ' ');
         moda_out_int(out, stack->values.of[value]);
@@ -40,10 +43,12 @@ static void put_stand_ins(const moda_report *report, moda_value value, moda_out 
 static bool put_path(const moda_report *report, const moda_tree *tree, uint32_t node, uint32_t *path,
                      moda_out *out) {
     uint32_t length = 0;
-    for (uint32_t at = node; at != 0; at = tree->nodes[at].parent) path[length++] = at;
+    for (uint32_t at = node; at != 0; at = tree->nodes[at].parent)
+        path[length++] = at;
     while (length-- > 0) {
         const uint32_t function = tree->nodes[path[length]].function;
-        if (function >= report->function_count) return false;
+        if (function >= report->function_count)
+            return false;
         put_name(out, report->functions[function].name);
         moda_out_char(out, length > 0 ? ';' : ' ');
     }
@@ -54,18 +59,23 @@ static int write_folded(const moda_report *report, const moda_write_options *opt
                         moda_error *error) {
     const moda_value value = options->value;
     moda_tree *const tree = moda_tree_build(report, false, false, &value, 1, error);
-    if (tree == NULL) return -1;
+    if (tree == NULL)
+        return -1;
     uint32_t deepest = 0;
     for (size_t i = 0; i < tree->node_count; i++)
-        if (tree->nodes[i].depth > deepest) deepest = tree->nodes[i].depth;
+        if (tree->nodes[i].depth > deepest)
+            deepest = tree->nodes[i].depth;
     uint32_t *const path = calloc((size_t)deepest + 1, sizeof *path);
     bool is_done = path != NULL;
-    if (!is_done) moda_error_set(error, "folded: out of memory");
-    if (is_done) put_stand_ins(report, value, out);
+    if (!is_done)
+        moda_error_set(error, "folded: out of memory");
+    if (is_done)
+        put_stand_ins(report, value, out);
     for (size_t i = 1; i < tree->node_count && is_done; i++) {
-        if (tree->self[i] <= 0) continue;
-        is_done = put_path(report, tree, (uint32_t)i, path, out) ||
-                  moda_error_set(error, "folded: a node of the call tree names no function");
+        if (tree->self[i] <= 0)
+            continue;
+        is_done = put_path(report, tree, (uint32_t)i, path, out)
+                  || moda_error_set(error, "folded: a node of the call tree names no function");
         moda_out_int(out, tree->self[i]);
         moda_out_char(out, '\n');
     }

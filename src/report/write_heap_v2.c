@@ -30,7 +30,8 @@ static void put_figures(moda_out *out, const moda_values *values) {
     /* "count 0 with bytes" is an error to readers; an estimate can round to that. */
     for (size_t i = 0; i < 4; i++) {
         int64_t number = values->of[figures[i].value] > 0 ? values->of[figures[i].value] : 0;
-        if (i % 2 == 0 && number == 0 && values->of[figures[i + 1].value] > 0) number = 1;
+        if (i % 2 == 0 && number == 0 && values->of[figures[i + 1].value] > 0)
+            number = 1;
         moda_out_int(out, number);
         moda_out_text(out, figures[i].after);
     }
@@ -39,7 +40,8 @@ static void put_figures(moda_out *out, const moda_values *values) {
 static void put_stack(const moda_report *report, const moda_stack *stack, moda_out *out) {
     put_figures(out, &stack->values);
     /* A line without an address is dropped by readers, and its figures with it: one where no code is. */
-    if (stack->frame_count == 0) moda_out_text(out, " 0x7fffffffffffff00");
+    if (stack->frame_count == 0)
+        moda_out_text(out, " 0x7fffffffffffff00");
     for (uint32_t at = 0; at < stack->frame_count; at = moda_stack_location_end(report, stack, at)) {
         const uint64_t address = report->frames[stack->frames[at]].address;
         moda_out_format(out, " 0x%llx", (unsigned long long)(at == 0 && address > 0 ? address - 1 : address));
@@ -68,7 +70,8 @@ static int write_heap_v2(const moda_report *report, const moda_write_options *op
     moda_out_text(out, "heap profile: ");
     put_figures(out, &report->totals);
     moda_out_text(out, " heapprofile\n");
-    for (size_t i = 0; i < report->stack_count; i++) put_stack(report, &report->stacks[i], out);
+    for (size_t i = 0; i < report->stack_count; i++)
+        put_stack(report, &report->stacks[i], out);
     put_modules(report, out);
     return 0;
 }

@@ -30,20 +30,24 @@ typedef struct string_table {
 
 static bool strings_new(string_table *table, size_t most) {
     size_t slots = 16;
-    while (slots < most * 2) slots *= 2;
+    while (slots < most * 2)
+        slots *= 2;
     *table = (string_table){.text = calloc(most, sizeof *table->text),
                             .slots = calloc(slots, sizeof *table->slots),
                             .mask = slots - 1};
-    if (table->text == NULL || table->slots == NULL) return false;
+    if (table->text == NULL || table->slots == NULL)
+        return false;
     table->text[table->count++] = "";
     return true;
 }
 
 static uint32_t string_number(string_table *table, const char *text) {
-    if (text == NULL || *text == 0) return 0;
+    if (text == NULL || *text == 0)
+        return 0;
     const uint64_t hash = (uint64_t)(uintptr_t)text * UINT64_C(0x9e3779b97f4a7c15);
     size_t at = (size_t)(hash ^ (hash >> 32)) & table->mask;
-    while (table->slots[at] != 0 && table->text[table->slots[at] - 1] != text) at = (at + 1) & table->mask;
+    while (table->slots[at] != 0 && table->text[table->slots[at] - 1] != text)
+        at = (at + 1) & table->mask;
     if (table->slots[at] == 0) {
         table->text[table->count++] = text;
         table->slots[at] = table->count;
@@ -69,9 +73,11 @@ static size_t node_hash(uint32_t parent, uint32_t frame) {
 static bool tree_grow(stack_tree *tree) {
     const uint32_t capacity = tree->capacity == 0 ? 1024 : tree->capacity * 2;
     uint32_t *const parent = realloc(tree->parent, capacity * sizeof *parent);
-    if (parent != NULL) tree->parent = parent;
+    if (parent != NULL)
+        tree->parent = parent;
     uint32_t *const frame = realloc(tree->frame, capacity * sizeof *frame);
-    if (frame != NULL) tree->frame = frame;
+    if (frame != NULL)
+        tree->frame = frame;
     uint32_t *const slots = calloc((size_t)capacity * 2, sizeof *slots);
     if (parent == NULL || frame == NULL || slots == NULL) {
         free(slots);
@@ -83,7 +89,8 @@ static bool tree_grow(stack_tree *tree) {
     tree->capacity = capacity;
     for (uint32_t i = 1; i < tree->count; i++) {
         size_t at = node_hash(tree->parent[i], tree->frame[i]) & tree->mask;
-        while (tree->slots[at] != 0) at = (at + 1) & tree->mask;
+        while (tree->slots[at] != 0)
+            at = (at + 1) & tree->mask;
         tree->slots[at] = i;
     }
     return true;
@@ -91,7 +98,8 @@ static bool tree_grow(stack_tree *tree) {
 
 /* The child of `parent` for `frame`; 0 = no memory. */
 static uint32_t tree_child(stack_tree *tree, uint32_t parent, uint32_t frame) {
-    if (tree->count == tree->capacity && !tree_grow(tree)) return 0;
+    if (tree->count == tree->capacity && !tree_grow(tree))
+        return 0;
     size_t at = node_hash(parent, frame) & tree->mask;
     for (; tree->slots[at] != 0; at = (at + 1) & tree->mask)
         if (tree->parent[tree->slots[at]] == parent && tree->frame[tree->slots[at]] == frame)
@@ -103,14 +111,16 @@ static uint32_t tree_child(stack_tree *tree, uint32_t parent, uint32_t frame) {
 
 static bool tree_build(stack_tree *tree, const moda_report *report, const moda_shown_frames *frames) {
     *tree = (stack_tree){.site = calloc(report->stack_count + 1, sizeof *tree->site)};
-    if (tree->site == NULL || !tree_grow(tree)) return false;
+    if (tree->site == NULL || !tree_grow(tree))
+        return false;
     tree->parent[0] = tree->frame[0] = 0;
     tree->count = 1;
     for (size_t i = 0; i < report->stack_count; i++) {
         const moda_stack *const stack = &report->stacks[i];
         uint32_t node = 0;
         for (uint32_t k = stack->frame_count; k-- > 0;)
-            if ((node = tree_child(tree, node, frames->number[stack->frames[k]])) == 0) return false;
+            if ((node = tree_child(tree, node, frames->number[stack->frames[k]])) == 0)
+                return false;
         tree->site[i] = node;
     }
     return true;
@@ -152,14 +162,16 @@ static sums sum_processes(const moda_profile *profile) {
         s.is_live |= p->is_live;
         s.is_broken_off |= !p->is_live && !p->exited_cleanly;
         s.is_forked |= p->is_forked;
-        for (int k = 0; k < 6; k++) s.walks[k] += p->walks[k];
+        for (int k = 0; k < 6; k++)
+            s.walks[k] += p->walks[k];
     }
-    for (int k = 0; k < 6; k++) s.all_walks += s.walks[k];
+    for (int k = 0; k < 6; k++)
+        s.all_walks += s.walks[k];
     return s;
 }
 
-__attribute__((format(printf, 3, 4))) static void put_note(moda_json *json, bool is_warning, const char *format,
-                                                           ...) {
+__attribute__((format(printf, 3, 4))) static void put_note(moda_json *json, bool is_warning,
+                                                           const char *format, ...) {
     char text[400];
     va_list arguments;
     va_start(arguments, format);
@@ -186,11 +198,12 @@ static void put_notes(moda_json *json, const moda_report *report, const sums *s)
     if (profile->sample_bytes == 0 && report->stack_count == 0)
         put_note(json, true, "No call sites were recorded: sampling was off (MOD_ALLOC_SAMPLE=0).");
     else if (!profile->is_exact)
-        put_note(json, false,
-                 "The cards are exact. Call sites are estimates from %s samples, one in about %s; a site of few "
-                 "samples is uncertain: its standard error is shown when it is opened.",
-                 moda_human_count(number, (int64_t)s->samples),
-                 moda_human_bytes(size, (int64_t)profile->sample_bytes));
+        put_note(
+            json, false,
+            "The cards are exact. Call sites are estimates from %s samples, one in about %s; a site of few "
+            "samples is uncertain: its standard error is shown when it is opened.",
+            moda_human_count(number, (int64_t)s->samples),
+            moda_human_bytes(size, (int64_t)profile->sample_bytes));
     const int64_t at_sites = profile->site_totals.of[MODA_VALUE_ALLOCATED_BYTES];
     if (profile->is_exact && at_sites > 0 && (uint64_t)at_sites > profile->totals.total_bytes)
         put_note(json, false,
@@ -200,7 +213,9 @@ static void put_notes(moda_json *json, const moda_report *report, const sums *s)
     if (report->is_filtered)
         put_note(json, false, "Filtered: call sites with %s of allocated bytes are left out.",
                  moda_human_bytes(size, report->dropped.of[MODA_VALUE_ALLOCATED_BYTES]));
-    if (s->is_live) put_note(json, false, "Read from a running process: \xe2\x80\x9clive at the end\xe2\x80\x9d means now.");
+    if (s->is_live)
+        put_note(json, false,
+                 "Read from a running process: \xe2\x80\x9clive at the end\xe2\x80\x9d means now.");
     if (s->is_broken_off)
         put_note(json, false, "The program did not end by exit: figures are those of its last moment.");
     if (s->is_forked)
@@ -213,18 +228,20 @@ static void put_notes(moda_json *json, const moda_report *report, const sums *s)
     const uint64_t incomplete =
         s->walks[MOD_ALLOC_WALK_CUT] + s->walks[MOD_ALLOC_WALK_UNKNOWN] + s->walks[MOD_ALLOC_WALK_BROKEN];
     if (percent(incomplete, s->all_walks) >= 0.1)
-        put_note(json, percent(incomplete, s->all_walks) >= 5,
-                 "%.1f %% of the stacks lack their outer frames (cut at the depth limit %.1f %%, ended in code "
-                 "without unwind tables %.1f %%, broken %.1f %%).",
-                 percent(incomplete, s->all_walks), percent(s->walks[MOD_ALLOC_WALK_CUT], s->all_walks),
-                 percent(s->walks[MOD_ALLOC_WALK_UNKNOWN], s->all_walks),
-                 percent(s->walks[MOD_ALLOC_WALK_BROKEN], s->all_walks));
+        put_note(
+            json, percent(incomplete, s->all_walks) >= 5,
+            "%.1f %% of the stacks lack their outer frames (cut at the depth limit %.1f %%, ended in code "
+            "without unwind tables %.1f %%, broken %.1f %%).",
+            percent(incomplete, s->all_walks), percent(s->walks[MOD_ALLOC_WALK_CUT], s->all_walks),
+            percent(s->walks[MOD_ALLOC_WALK_UNKNOWN], s->all_walks),
+            percent(s->walks[MOD_ALLOC_WALK_BROKEN], s->all_walks));
     if (percent(s->walks[MOD_ALLOC_WALK_GUESSED], s->all_walks) >= 0.1)
         put_note(json, false, "%.1f %% of the stacks went through code without unwind tables by a guess.",
                  percent(s->walks[MOD_ALLOC_WALK_GUESSED], s->all_walks));
     if (report->addresses > 0 && report->addresses_named * 10 < report->addresses * 9)
-        put_note(json, true, "Only %.0f %% of the addresses could be named: some objects are stripped, and their "
-                             "debug symbols were not found here.",
+        put_note(json, true,
+                 "Only %.0f %% of the addresses could be named: some objects are stripped, and their "
+                 "debug symbols were not found here.",
                  percent(report->addresses_named, report->addresses));
     if (s->torn > 0)
         put_note(json, false, "%s records were being written when they were read, and may be incomplete.",
@@ -267,11 +284,15 @@ static void put_facts(moda_json *json, const moda_report *report) {
     moda_json_uint(json, "profile_bytes", s.region);
     moda_json_end(json);
     put_notes(json, report, &s);
-    static const char *const ends[] = {"", "cut at the depth limit", "ends in code without unwind tables",
+    static const char *const ends[] = {"",
+                                       "cut at the depth limit",
+                                       "ends in code without unwind tables",
                                        "went through code without unwind tables by a guess",
-                                       "broken: it left the stack", ""};
+                                       "broken: it left the stack",
+                                       ""};
     moda_json_array(json, "walk_ends");
-    for (int i = 0; i < 6; i++) moda_json_string(json, NULL, ends[i]);
+    for (int i = 0; i < 6; i++)
+        moda_json_string(json, NULL, ends[i]);
     moda_json_end(json);
     moda_json_array(json, "stand_ins");
     for (int i = 0; i < 2; i++)
@@ -291,7 +312,8 @@ static void put_plots(moda_json *json, const moda_profile *profile) {
     }
     moda_json_end(json);
     moda_json_array(json, "sizes");
-    for (int i = 0; i < MODA_PROFILE_SIZE_CLASSES; i++) moda_json_uint(json, NULL, profile->size_classes[i]);
+    for (int i = 0; i < MODA_PROFILE_SIZE_CLASSES; i++)
+        moda_json_uint(json, NULL, profile->size_classes[i]);
     moda_json_end(json);
 }
 
@@ -307,7 +329,8 @@ static void put_frames(moda_json *json, const moda_report *report, const moda_sh
     }
     moda_json_end(json);
     moda_json_array(json, "strings");
-    for (uint32_t i = 0; i < strings->count; i++) moda_json_string(json, NULL, strings->text[i]);
+    for (uint32_t i = 0; i < strings->count; i++)
+        moda_json_string(json, NULL, strings->text[i]);
     moda_json_end(json);
 }
 
@@ -332,27 +355,32 @@ static void put_column(moda_json *json, const moda_report *report, moda_value va
 
 static void put_columns(moda_json *json, const moda_report *report, const stack_tree *tree) {
     static const moda_value columns[] = {
-        MODA_VALUE_ALLOCATED_BYTES, MODA_VALUE_ALLOCATED_COUNT, MODA_VALUE_REQUESTED_BYTES,
-        MODA_VALUE_WASTE_BYTES,     MODA_VALUE_LIVE_BYTES,      MODA_VALUE_LIVE_COUNT,
-        MODA_VALUE_AT_PEAK_BYTES,   MODA_VALUE_AT_PEAK_COUNT,   MODA_VALUE_OWN_PEAK_BYTES,
-        MODA_VALUE_OWN_PEAK_COUNT,  MODA_VALUE_LIFETIME_COUNT,  MODA_VALUE_LIFETIME_NS,
-        MODA_VALUE_LIFETIME_MIN_NS, MODA_VALUE_LIFETIME_MAX_NS, MODA_VALUE_TEMPORARY_COUNT,
+        MODA_VALUE_ALLOCATED_BYTES,   MODA_VALUE_ALLOCATED_COUNT, MODA_VALUE_REQUESTED_BYTES,
+        MODA_VALUE_WASTE_BYTES,       MODA_VALUE_LIVE_BYTES,      MODA_VALUE_LIVE_COUNT,
+        MODA_VALUE_AT_PEAK_BYTES,     MODA_VALUE_AT_PEAK_COUNT,   MODA_VALUE_OWN_PEAK_BYTES,
+        MODA_VALUE_OWN_PEAK_COUNT,    MODA_VALUE_LIFETIME_COUNT,  MODA_VALUE_LIFETIME_NS,
+        MODA_VALUE_LIFETIME_MIN_NS,   MODA_VALUE_LIFETIME_MAX_NS, MODA_VALUE_TEMPORARY_COUNT,
         MODA_VALUE_REMOTE_FREE_COUNT, MODA_VALUE_SAMPLES,
     };
     moda_json_object(json, "columns");
     moda_json_array(json, "node");
-    for (size_t i = 0; i < report->stack_count; i++) moda_json_uint(json, NULL, tree->site[i]);
+    for (size_t i = 0; i < report->stack_count; i++)
+        moda_json_uint(json, NULL, tree->site[i]);
     moda_json_end(json);
     moda_json_array(json, "walk_end");
-    for (size_t i = 0; i < report->stack_count; i++) moda_json_uint(json, NULL, report->stacks[i].walk_end);
+    for (size_t i = 0; i < report->stack_count; i++)
+        moda_json_uint(json, NULL, report->stacks[i].walk_end);
     moda_json_end(json);
     moda_json_array(json, "is_overflow");
-    for (size_t i = 0; i < report->stack_count; i++) moda_json_uint(json, NULL, report->stacks[i].is_overflow);
+    for (size_t i = 0; i < report->stack_count; i++)
+        moda_json_uint(json, NULL, report->stacks[i].is_overflow);
     moda_json_end(json);
-    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++) put_column(json, report, columns[i]);
+    for (size_t i = 0; i < sizeof columns / sizeof columns[0]; i++)
+        put_column(json, report, columns[i]);
     moda_json_array(json, "allocated_error");
     for (size_t i = 0; i < report->stack_count && !report->profile->is_exact; i++) {
-        const double error = moda_values_standard_error(&report->stacks[i].values, MODA_VALUE_ALLOCATED_BYTES);
+        const double error =
+            moda_values_standard_error(&report->stacks[i].values, MODA_VALUE_ALLOCATED_BYTES);
         moda_json_int(json, NULL, error > 0 && error < 9e15 ? (int64_t)error : 0);
     }
     moda_json_end(json);
@@ -364,9 +392,8 @@ static int write_html(const moda_report *report, const moda_write_options *optio
     moda_shown_frames frames = {0};
     stack_tree tree = {0};
     string_table strings = {0};
-    const bool has_memory = moda_shown_frames_build(report, &frames) &&
-                            tree_build(&tree, report, &frames) &&
-                            strings_new(&strings, (size_t)frames.count * 3 + 2);
+    const bool has_memory = moda_shown_frames_build(report, &frames) && tree_build(&tree, report, &frames)
+                            && strings_new(&strings, (size_t)frames.count * 3 + 2);
     if (has_memory) {
         moda_json json;
         moda_out_bytes(out, moda_html_head, moda_html_head_size);

@@ -26,16 +26,20 @@ static void put_values(moda_json *json, const char *key, const moda_values *valu
     moda_json_object(json, key);
     for (int i = 0; i < MODA_VALUE_COUNT; i++) {
         const moda_value_info *const info = &moda_value_infos[i];
-        const bool is_known = (known >> i & 1) != 0 && !(info->rule == MODA_RULE_MIN && values->of[i] == INT64_MAX);
-        if (is_known) moda_json_int(json, info->key, values->of[i]);
-        else moda_json_null(json, info->key);
+        const bool is_known =
+            (known >> i & 1) != 0 && !(info->rule == MODA_RULE_MIN && values->of[i] == INT64_MAX);
+        if (is_known)
+            moda_json_int(json, info->key, values->of[i]);
+        else
+            moda_json_null(json, info->key);
         has_errors |= is_known && moda_values_standard_error(values, (moda_value)i) > 0;
     }
     if (has_errors) {
         moda_json_object(json, "standard_errors");
         for (int i = 0; i < MODA_VALUE_COUNT; i++) {
             const double error = moda_values_standard_error(values, (moda_value)i);
-            if ((known >> i & 1) != 0 && error > 0) moda_json_real(json, moda_value_infos[i].key, error);
+            if ((known >> i & 1) != 0 && error > 0)
+                moda_json_real(json, moda_value_infos[i].key, error);
         }
         moda_json_end(json);
     }
@@ -45,7 +49,8 @@ static void put_values(moda_json *json, const char *key, const moda_values *valu
 static void put_walks(moda_json *json, const uint64_t walks[6]) {
     static const char *const ends[] = {"complete", "cut", "unknown_code", "guessed", "broken", "none"};
     moda_json_object(json, "walks");
-    for (int i = 0; i < 6; i++) moda_json_uint(json, ends[i], walks[i]);
+    for (int i = 0; i < 6; i++)
+        moda_json_uint(json, ends[i], walks[i]);
     moda_json_end(json);
 }
 
@@ -79,8 +84,10 @@ static void put_process(moda_json *json, const moda_profile_process *process) {
     moda_json_bool(json, "is_live", process->is_live);
     moda_json_bool(json, "is_forked", process->is_forked);
     moda_json_bool(json, "exited_cleanly", process->exited_cleanly);
-    if (process->has_exit_status) moda_json_uint(json, "exit_status", process->exit_status);
-    else moda_json_null(json, "exit_status");
+    if (process->has_exit_status)
+        moda_json_uint(json, "exit_status", process->exit_status);
+    else
+        moda_json_null(json, "exit_status");
     moda_json_string(json, "mod_alloc_version", process->mod_alloc_version);
     moda_json_string(json, "mimalloc_version", process->mimalloc_version);
     moda_json_string(json, "machine", process->machine);
@@ -108,7 +115,8 @@ static void put_process(moda_json *json, const moda_profile_process *process) {
 static void put_sizes(moda_json *json, const moda_profile *profile) {
     moda_json_array(json, "size_classes"); /* larger than the class before, up to and with `up_to` */
     for (unsigned i = 0; i < MODA_PROFILE_SIZE_CLASSES; i++) {
-        if (profile->size_classes[i] == 0) continue;
+        if (profile->size_classes[i] == 0)
+            continue;
         moda_json_object(json, NULL);
         moda_json_uint(json, "up_to", UINT64_C(1) << i);
         moda_json_uint(json, "count", profile->size_classes[i]);
@@ -119,9 +127,12 @@ static void put_sizes(moda_json *json, const moda_profile *profile) {
 
 static void put_place(moda_json *json, const moda_report *report, const moda_frame *frame) {
     moda_json_string(json, "file", frame->file);
-    if (frame->line != 0) moda_json_uint(json, "line", frame->line);
-    else moda_json_null(json, "line");
-    moda_json_string(json, "module", frame->module < report->module_count ? moda_frame_module(report, frame) : NULL);
+    if (frame->line != 0)
+        moda_json_uint(json, "line", frame->line);
+    else
+        moda_json_null(json, "line");
+    moda_json_string(json, "module",
+                     frame->module < report->module_count ? moda_frame_module(report, frame) : NULL);
 }
 
 static void put_frames(moda_json *json, const moda_report *report) {
@@ -160,12 +171,14 @@ static void put_site_row(moda_json *json, const moda_report *report, const moda_
     moda_json_string(json, "walk_end", stack->walk_end < 6 ? ends[stack->walk_end] : NULL);
     put_values(json, "values", &row->self, UINT32_MAX);
     moda_json_array(json, "stack");
-    for (uint32_t i = 0; i < stack->frame_count; i++) moda_json_uint(json, NULL, stack->frames[i]);
+    for (uint32_t i = 0; i < stack->frame_count; i++)
+        moda_json_uint(json, NULL, stack->frames[i]);
     moda_json_end(json);
     moda_json_end(json);
 }
 
-static void put_row(moda_json *json, const moda_report *report, const moda_table *table, const moda_row *row) {
+static void put_row(moda_json *json, const moda_report *report, const moda_table *table,
+                    const moda_row *row) {
     if (table->by == MODA_BY_SITE) {
         put_site_row(json, report, row);
         return;
@@ -176,7 +189,8 @@ static void put_row(moda_json *json, const moda_report *report, const moda_table
         const moda_function *const function = &report->functions[row->index];
         moda_json_string(json, "file", function->file);
         moda_json_string(json, "module",
-                         function->module < report->module_count ? report->modules[function->module].path : NULL);
+                         function->module < report->module_count ? report->modules[function->module].path
+                                                                 : NULL);
     }
     if (table->by == MODA_BY_THREAD) {
         if (row->index < report->profile->thread_count)
@@ -193,12 +207,14 @@ static int write_json(const moda_report *report, const moda_write_options *optio
                       moda_error *error) {
     const moda_profile *const profile = report->profile;
     moda_table *const table = moda_table_build(report, options->by, options->value, options->by_total, error);
-    if (table == NULL) return -1;
+    if (table == NULL)
+        return -1;
     moda_json json;
     moda_json_begin(&json, out, 2, false);
     moda_json_string(&json, "format", "mod-alloc report");
     moda_json_int(&json, "version", 1);
-    if (options->title != NULL) moda_json_string(&json, "title", options->title);
+    if (options->title != NULL)
+        moda_json_string(&json, "title", options->title);
     moda_json_bool(&json, "is_exact", profile->is_exact);
     moda_json_uint(&json, "sample_bytes", profile->sample_bytes);
     moda_json_bool(&json, "is_filtered", report->is_filtered);
@@ -209,15 +225,18 @@ static int write_json(const moda_report *report, const moda_write_options *optio
     moda_json_uint(&json, "addresses_named", report->addresses_named);
     moda_json_uint(&json, "addresses_with_lines", report->addresses_with_lines);
     moda_json_array(&json, "processes");
-    for (size_t i = 0; i < profile->process_count; i++) put_process(&json, &profile->processes[i]);
+    for (size_t i = 0; i < profile->process_count; i++)
+        put_process(&json, &profile->processes[i]);
     moda_json_end(&json);
     put_sizes(&json, profile);
     moda_json_string(&json, "by", moda_by_name(options->by));
     moda_json_string(&json, "order", moda_value_infos[options->value].key);
-    if (options->by == MODA_BY_SITE) put_frames(&json, report);
+    if (options->by == MODA_BY_SITE)
+        put_frames(&json, report);
     moda_json_array(&json, "rows");
     const size_t rows = options->top > 0 && options->top < table->row_count ? options->top : table->row_count;
-    for (size_t i = 0; i < rows; i++) put_row(&json, report, table, &table->rows[i]);
+    for (size_t i = 0; i < rows; i++)
+        put_row(&json, report, table, &table->rows[i]);
     moda_json_end(&json);
     moda_json_finish(&json);
     moda_table_free(table);

@@ -13,9 +13,11 @@
 static void put_digits(moda_out *out, uint64_t number, bool is_negative) {
     char text[24];
     char *at = text + sizeof text;
-    do *--at = (char)('0' + number % 10);
+    do
+        *--at = (char)('0' + number % 10);
     while ((number /= 10) != 0);
-    if (is_negative) *--at = '-';
+    if (is_negative)
+        *--at = '-';
     moda_out_bytes(out, at, (size_t)(text + sizeof text - at));
 }
 
@@ -49,22 +51,28 @@ static void put_html_string(moda_out *out, const char *text) {
 }
 
 static void put_string(moda_json *json, const char *text) {
-    if (json->in_html && strchr(text, '<') != NULL) put_html_string(json->out, text);
-    else moda_out_json_string(json->out, text);
+    if (json->in_html && strchr(text, '<') != NULL)
+        put_html_string(json->out, text);
+    else
+        moda_out_json_string(json->out, text);
 }
 
 static void member(moda_json *json, const char *key) {
-    if (json->has_member[json->depth]) moda_out_char(json->out, ',');
+    if (json->has_member[json->depth])
+        moda_out_char(json->out, ',');
     json->has_member[json->depth] = true;
-    if (json->depth <= json->lines_to) moda_out_char(json->out, '\n');
-    if (key == NULL) return;
+    if (json->depth <= json->lines_to)
+        moda_out_char(json->out, '\n');
+    if (key == NULL)
+        return;
     put_string(json, key);
     moda_out_char(json->out, ':');
 }
 
 static void open_with(moda_json *json, char open, char close) {
     moda_out_char(json->out, open);
-    if (json->depth + 1 < sizeof json->close) json->depth++;
+    if (json->depth + 1 < sizeof json->close)
+        json->depth++;
     json->has_member[json->depth] = false;
     json->close[json->depth] = close;
 }
@@ -75,7 +83,8 @@ void moda_json_begin(moda_json *json, moda_out *out, unsigned lines_to, bool in_
 }
 
 void moda_json_finish(moda_json *json) {
-    while (json->depth > 0) moda_json_end(json);
+    while (json->depth > 0)
+        moda_json_end(json);
     moda_out_char(json->out, '\n');
 }
 
@@ -90,15 +99,18 @@ void moda_json_array(moda_json *json, const char *key) {
 }
 
 void moda_json_end(moda_json *json) {
-    if (json->depth <= json->lines_to && json->has_member[json->depth]) moda_out_char(json->out, '\n');
+    if (json->depth <= json->lines_to && json->has_member[json->depth])
+        moda_out_char(json->out, '\n');
     moda_out_char(json->out, json->close[json->depth]);
     json->depth--;
 }
 
 void moda_json_string(moda_json *json, const char *key, const char *text) {
     member(json, key);
-    if (text == NULL) moda_out_text(json->out, "null");
-    else put_string(json, text);
+    if (text == NULL)
+        moda_out_text(json->out, "null");
+    else
+        put_string(json, text);
 }
 
 void moda_json_int(moda_json *json, const char *key, int64_t number) {
@@ -113,8 +125,10 @@ void moda_json_uint(moda_json *json, const char *key, uint64_t number) {
 
 void moda_json_real(moda_json *json, const char *key, double number) {
     member(json, key);
-    if (!isfinite(number)) moda_out_text(json->out, "null");
-    else moda_out_format(json->out, "%.6g", number);
+    if (!isfinite(number))
+        moda_out_text(json->out, "null");
+    else
+        moda_out_format(json->out, "%.6g", number);
 }
 
 void moda_json_bool(moda_json *json, const char *key, bool is_true) {
@@ -136,8 +150,8 @@ const char *moda_stack_stand_in(const moda_stack *stack) {
 uint32_t moda_stack_location_end(const moda_report *report, const moda_stack *stack, uint32_t at) {
     const uint32_t location = report->frames[stack->frames[at]].location;
     uint32_t end = at + 1;
-    while (end < stack->frame_count && stack->frames[end] > stack->frames[end - 1] &&
-           report->frames[stack->frames[end]].location == location)
+    while (end < stack->frame_count && stack->frames[end] > stack->frames[end - 1]
+           && report->frames[stack->frames[end]].location == location)
         end++;
     return end;
 }
@@ -155,7 +169,8 @@ static size_t shown_hash(const moda_frame *frame) {
 
 bool moda_shown_frames_build(const moda_report *report, moda_shown_frames *frames) {
     size_t slots = 16;
-    while (slots < report->frame_count * 2) slots *= 2;
+    while (slots < report->frame_count * 2)
+        slots *= 2;
     uint32_t *const table = calloc(slots, sizeof *table); /* shown frame + 1, or 0 */
     *frames = (moda_shown_frames){.number = calloc(report->frame_count + 1, sizeof *frames->number),
                                   .first = calloc(report->frame_count + 1, sizeof *frames->first)};
@@ -166,7 +181,8 @@ bool moda_shown_frames_build(const moda_report *report, moda_shown_frames *frame
     }
     for (uint32_t i = 0; i < report->frame_count; i++) {
         size_t at = shown_hash(&report->frames[i]) & (slots - 1);
-        while (table[at] != 0 && !is_shown_equal(&report->frames[frames->first[table[at] - 1]], &report->frames[i]))
+        while (table[at] != 0
+               && !is_shown_equal(&report->frames[frames->first[table[at] - 1]], &report->frames[i]))
             at = (at + 1) & (slots - 1);
         if (table[at] == 0) {
             frames->first[frames->count] = i;

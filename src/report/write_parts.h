@@ -13,13 +13,14 @@
 typedef struct moda_json {
     moda_out *out;
     unsigned depth;
-    unsigned lines_to; /* members down to this depth begin a line of their own */
-    bool in_html;      /* '<' in a string is written as an escape, so that no </script> can appear */
+    unsigned lines_to;   /* members down to this depth begin a line of their own */
+    bool in_html;        /* '<' in a string is written as an escape, so that no </script> can appear */
     bool has_member[16]; /* by depth */
     char close[16];
 } moda_json;
 
-void moda_json_begin(moda_json *json, moda_out *out, unsigned lines_to, bool in_html); /* the outermost object */
+void moda_json_begin(moda_json *json, moda_out *out, unsigned lines_to,
+                     bool in_html); /* the outermost object */
 void moda_json_finish(moda_json *json);
 /* `key` is NULL in arrays. */
 void moda_json_object(moda_json *json, const char *key);
@@ -52,8 +53,8 @@ uint32_t moda_stack_location_end(const moda_report *report, const moda_stack *st
 /* Frames as a viewer shows them: by function, file and line. Ours differ in address, too, and the same line would
  * be many boxes side by side. */
 typedef struct moda_shown_frames {
-    uint32_t *number;      /* of each report frame: its shown frame */
-    uint32_t *first;       /* of each shown frame: the first report frame that is it */
+    uint32_t *number; /* of each report frame: its shown frame */
+    uint32_t *first;  /* of each shown frame: the first report frame that is it */
     uint32_t count;
 } moda_shown_frames;
 bool moda_shown_frames_build(const moda_report *report, moda_shown_frames *frames); /* false: no memory */

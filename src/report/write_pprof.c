@@ -88,10 +88,12 @@ static void put(pprof *p, const Profile *piece) {
 /* ---- strings ---- */
 
 static int64_t string_number(pprof *p, const char *text) {
-    if (text == NULL || *text == 0) return 0;
+    if (text == NULL || *text == 0)
+        return 0;
     uint64_t hash = (uint64_t)(uintptr_t)text * UINT64_C(0x9e3779b97f4a7c15);
     size_t at = (size_t)(hash ^ (hash >> 32)) & p->string_mask;
-    while (p->string_slots[at] != 0 && p->strings[p->string_slots[at] - 1] != text) at = (at + 1) & p->string_mask;
+    while (p->string_slots[at] != 0 && p->strings[p->string_slots[at] - 1] != text)
+        at = (at + 1) & p->string_mask;
     if (p->string_slots[at] == 0) {
         p->strings[p->string_count++] = text;
         p->string_slots[at] = p->string_count;
@@ -144,7 +146,8 @@ static char *put_facts(pprof *p) {
     const moda_profile *const profile = p->report->profile;
     const moda_profile_process *const process = profile->process_count > 0 ? &profile->processes[0] : NULL;
     char *const text = calloc(COMMENTS, WIDTH);
-    if (text == NULL) return NULL;
+    if (text == NULL)
+        return NULL;
     uint64_t dropped = 0, samples = 0;
     for (size_t i = 0; i < profile->process_count; i++) {
         dropped += profile->processes[i].dropped;
@@ -152,11 +155,13 @@ static char *put_facts(pprof *p) {
     }
     const mod_alloc_stats *const t = &profile->totals;
     char *line[COMMENTS];
-    for (int i = 0; i < COMMENTS; i++) line[i] = text + i * WIDTH;
+    for (int i = 0; i < COMMENTS; i++)
+        line[i] = text + i * WIDTH;
     snprintf(line[0], WIDTH, "command: %s",
              process != NULL && process->command_line != NULL ? process->command_line : "?");
     snprintf(line[1], WIDTH,
-             "exact totals: %" PRIu64 " allocations, %" PRIu64 " bytes (%" PRIu64 " requested), %" PRIu64 " frees",
+             "exact totals: %" PRIu64 " allocations, %" PRIu64 " bytes (%" PRIu64 " requested), %" PRIu64
+             " frees",
              t->alloc_count, t->total_bytes, t->requested_bytes, t->free_count);
     snprintf(line[2], WIDTH, "exact peak: %" PRIu64 " bytes in %" PRIu64 " blocks", t->peak_bytes,
              t->peak_live_count);
@@ -166,7 +171,8 @@ static char *put_facts(pprof *p) {
              profile->is_exact ? "of every allocation" : "unsampled estimates", dropped);
     snprintf(line[5], WIDTH, "recorded by mod-alloc %s", process != NULL ? process->mod_alloc_version : "");
     int64_t comments[COMMENTS];
-    for (int i = 0; i < COMMENTS; i++) comments[i] = string_number(p, line[i]);
+    for (int i = 0; i < COMMENTS; i++)
+        comments[i] = string_number(p, line[i]);
     Profile piece = MODA__PPROF__PROFILE__INIT;
     piece.n_comment = COMMENTS;
     piece.comment = comments;
@@ -203,14 +209,16 @@ static void put_mappings(pprof *p) {
 }
 
 static void put_function(pprof *p, uint64_t id, const char *name, const moda_function *known) {
-    if (p->has_function[id - 1]) return;
+    if (p->has_function[id - 1])
+        return;
     p->has_function[id - 1] = true;
     Moda__Pprof__Function function = MODA__PPROF__FUNCTION__INIT, *pointer = &function;
     function.id = id;
     function.name = string_number(p, name);
     function.system_name = function.name;
     if (known != NULL) {
-        if (known->linkage_name != NULL) function.system_name = string_number(p, known->linkage_name);
+        if (known->linkage_name != NULL)
+            function.system_name = string_number(p, known->linkage_name);
         function.filename = string_number(p, known->file);
         function.start_line = known->line;
     }
@@ -223,7 +231,8 @@ static void put_function(pprof *p, uint64_t id, const char *name, const moda_fun
 static void put_location(pprof *p, uint64_t id, uint64_t mapping, uint64_t address, Moda__Pprof__Line *lines,
                          size_t line_count) {
     Moda__Pprof__Line *pointers[MAX_LINES];
-    for (size_t i = 0; i < line_count; i++) pointers[i] = &lines[i];
+    for (size_t i = 0; i < line_count; i++)
+        pointers[i] = &lines[i];
     Moda__Pprof__Location location = MODA__PPROF__LOCATION__INIT, *pointer = &location;
     location.id = id;
     location.mapping_id = mapping;
@@ -241,7 +250,8 @@ static uint64_t location_of(pprof *p, const moda_stack *stack, uint32_t from, ui
     const moda_report *const report = p->report;
     const moda_frame *const first = &report->frames[stack->frames[from]];
     const uint64_t id = (uint64_t)first->location + 1;
-    if (p->has_location[id - 1]) return id;
+    if (p->has_location[id - 1])
+        return id;
     p->has_location[id - 1] = true;
     Moda__Pprof__Line lines[MAX_LINES];
     size_t count = 0;
@@ -264,7 +274,8 @@ static uint64_t location_of(pprof *p, const moda_stack *stack, uint32_t from, ui
 static uint64_t stand_in(pprof *p, const moda_stack *stack) {
     const unsigned int which = stack->is_overflow ? 2 : 1;
     const uint64_t id = p->report->location_count + which;
-    if (p->has_location[id - 1]) return id;
+    if (p->has_location[id - 1])
+        return id;
     p->has_location[id - 1] = true;
     Moda__Pprof__Line line = MODA__PPROF__LINE__INIT;
     line.function_id = p->report->function_count + which;
@@ -280,9 +291,11 @@ static void put_sample(pprof *p, const moda_stack *stack) {
         p->location_ids[count++] = location_of(p, stack, at, end);
         at = end;
     }
-    if (count == 0) p->location_ids[count++] = stand_in(p, stack);
+    if (count == 0)
+        p->location_ids[count++] = stand_in(p, stack);
     int64_t values[TYPES];
-    for (size_t i = 0; i < TYPES; i++) values[i] = stack->values.of[sample_types[i].value];
+    for (size_t i = 0; i < TYPES; i++)
+        values[i] = stack->values.of[sample_types[i].value];
     const int64_t blocks = stack->values.of[MODA_VALUE_ALLOCATED_COUNT];
     Moda__Pprof__Label label = MODA__PPROF__LABEL__INIT, *label_pointer = &label;
     label.key = string_number(p, "bytes"); /* what readers of older heap profiles set: the block size */
@@ -306,9 +319,11 @@ static void put_sample(pprof *p, const moda_stack *stack) {
 static bool prepare(pprof *p, const moda_report *report, moda_out *out) {
     const size_t strings = 3 * report->function_count + 2 * report->module_count + 64;
     size_t slots = 16, deepest = 1;
-    while (slots < strings * 2) slots *= 2;
+    while (slots < strings * 2)
+        slots *= 2;
     for (size_t i = 0; i < report->stack_count; i++)
-        if (report->stacks[i].frame_count > deepest) deepest = report->stacks[i].frame_count;
+        if (report->stacks[i].frame_count > deepest)
+            deepest = report->stacks[i].frame_count;
     *p = (pprof){.base.append = append,
                  .report = report,
                  .out = out,
@@ -318,12 +333,13 @@ static bool prepare(pprof *p, const moda_report *report, moda_out *out) {
                  .has_location = calloc(report->location_count + 2, sizeof *p->has_location),
                  .has_function = calloc(report->function_count + 2, sizeof *p->has_function),
                  .location_ids = calloc(deepest, sizeof *p->location_ids)};
-    if (p->strings == NULL || p->string_slots == NULL || p->has_location == NULL || p->has_function == NULL ||
-        p->location_ids == NULL)
+    if (p->strings == NULL || p->string_slots == NULL || p->has_location == NULL || p->has_function == NULL
+        || p->location_ids == NULL)
         return false;
     p->strings[p->string_count++] = "";
     /* windowBits 15 + 16: gzip's wrapper, with no name and no time in it: equal profiles, equal bytes. */
-    return deflateInit2(&p->stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK;
+    return deflateInit2(&p->stream, Z_DEFAULT_COMPRESSION, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY)
+           == Z_OK;
 }
 
 static int write_pprof(const moda_report *report, const moda_write_options *options, moda_out *out,
@@ -335,13 +351,16 @@ static int write_pprof(const moda_report *report, const moda_write_options *opti
         put_types(&p, options->value);
         facts = put_facts(&p);
         put_mappings(&p);
-        for (size_t i = 0; i < report->stack_count; i++) put_sample(&p, &report->stacks[i]);
-        for (uint32_t i = 0; i < p.string_count; i++) put_string(&p, p.strings[i]);
+        for (size_t i = 0; i < report->stack_count; i++)
+            put_sample(&p, &report->stacks[i]);
+        for (uint32_t i = 0; i < p.string_count; i++)
+            put_string(&p, p.strings[i]);
         p.stream.avail_in = 0;
         deflate_to_out(&p, Z_FINISH);
         is_done = p.zlib_status == Z_STREAM_END && facts != NULL;
     }
-    if (!is_done) moda_error_set(error, "pprof: out of memory or zlib failed (%d)", p.zlib_status);
+    if (!is_done)
+        moda_error_set(error, "pprof: out of memory or zlib failed (%d)", p.zlib_status);
     deflateEnd(&p.stream);
     free(facts);
     free(p.strings);

@@ -16,8 +16,10 @@ enum { SHOWN = sizeof shown / sizeof shown[0] };
 static void put_frame(moda_json *json, const moda_frame *frame) {
     moda_json_object(json, NULL);
     moda_json_string(json, "name", frame->function);
-    if (frame->file != NULL) moda_json_string(json, "file", frame->file);
-    if (frame->line != 0) moda_json_uint(json, "line", frame->line);
+    if (frame->file != NULL)
+        moda_json_string(json, "file", frame->file);
+    if (frame->line != 0)
+        moda_json_uint(json, "line", frame->line);
     moda_json_end(json);
 }
 
@@ -33,7 +35,8 @@ static void put_frames(moda_json *json, const moda_report *report, const moda_sh
     moda_json_array(json, "frames");
     put_stand_in(json, false);
     put_stand_in(json, true);
-    for (uint32_t i = 0; i < frames->count; i++) put_frame(json, &report->frames[frames->first[i]]);
+    for (uint32_t i = 0; i < frames->count; i++)
+        put_frame(json, &report->frames[frames->first[i]]);
     moda_json_end(json);
 }
 
@@ -48,9 +51,11 @@ static void put_profile(moda_json *json, const moda_report *report, const moda_s
     moda_json_array(json, "samples");
     for (size_t i = 0; i < report->stack_count; i++) {
         const moda_stack *const stack = &report->stacks[i];
-        if (stack->values.of[value] <= 0) continue;
+        if (stack->values.of[value] <= 0)
+            continue;
         moda_json_array(json, NULL);
-        if (stack->frame_count == 0) moda_json_uint(json, NULL, stack->is_overflow ? 1 : 0);
+        if (stack->frame_count == 0)
+            moda_json_uint(json, NULL, stack->is_overflow ? 1 : 0);
         for (uint32_t k = stack->frame_count; k-- > 0;)
             moda_json_uint(json, NULL, STAND_INS + frames->number[stack->frames[k]]);
         moda_json_end(json);
@@ -59,7 +64,8 @@ static void put_profile(moda_json *json, const moda_report *report, const moda_s
     moda_json_array(json, "weights");
     for (size_t i = 0; i < report->stack_count; i++) {
         const int64_t weight = report->stacks[i].values.of[value];
-        if (weight <= 0) continue;
+        if (weight <= 0)
+            continue;
         moda_json_int(json, NULL, moda_javascript_int(weight));
         sum += weight;
     }
@@ -68,25 +74,28 @@ static void put_profile(moda_json *json, const moda_report *report, const moda_s
     moda_json_end(json);
 }
 
-static void put_document(const moda_report *report, const moda_write_options *options, const moda_shown_frames *frames,
-                         moda_out *out) {
+static void put_document(const moda_report *report, const moda_write_options *options,
+                         const moda_shown_frames *frames, moda_out *out) {
     const moda_profile *const profile = report->profile;
     moda_json json;
     moda_json_begin(&json, out, 1, false);
     moda_json_string(&json, "$schema", "https://www.speedscope.app/file-format-schema.json");
     moda_json_string(&json, "exporter", "mod-alloc");
     const char *name = options->title;
-    if (name == NULL && profile->process_count > 0) name = profile->processes[0].executable;
+    if (name == NULL && profile->process_count > 0)
+        name = profile->processes[0].executable;
     moda_json_string(&json, "name", name != NULL ? name : "mod-alloc");
     int64_t active = 0;
     for (int i = 0; i < SHOWN; i++)
-        if (shown[i] == options->value) active = i;
+        if (shown[i] == options->value)
+            active = i;
     moda_json_int(&json, "activeProfileIndex", active);
     moda_json_object(&json, "shared");
     put_frames(&json, report, frames);
     moda_json_end(&json);
     moda_json_array(&json, "profiles");
-    for (int i = 0; i < SHOWN; i++) put_profile(&json, report, frames, shown[i]);
+    for (int i = 0; i < SHOWN; i++)
+        put_profile(&json, report, frames, shown[i]);
     moda_json_end(&json);
     moda_json_finish(&json);
 }

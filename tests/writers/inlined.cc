@@ -35,7 +35,7 @@ template <typename T> [[gnu::noinline]] T *make_array(std::size_t count) {
     return node;
 }
 
-}  // namespace shapes
+} // namespace shapes
 
 int main() {
     std::size_t sum = 0;
@@ -44,14 +44,18 @@ int main() {
         sum += static_cast<std::size_t>(numbers[0]);
         return numbers;
     };
-    for (std::size_t i = 1; i <= 200; i++) std::free(hold(i));
+    for (std::size_t i = 1; i <= 200; i++)
+        std::free(hold(i));
     double *const kept = shapes::make_array<double>(5000);
     const auto tree = shapes::grow(9);
     std::map<int, std::string> names;
-    for (int i = 0; i < 300; i++) names[i] = std::string(static_cast<std::size_t>(i % 90 + 20), 'x');
-    for (int i = 0; i < 300; i += 2) names.erase(i);
+    for (int i = 0; i < 300; i++)
+        names[i] = std::string(static_cast<std::size_t>(i % 90 + 20), 'x');
+    for (int i = 0; i < 300; i += 2)
+        names.erase(i);
     std::vector<std::vector<long>> rows(40, std::vector<long>(128));
-    for (const auto &row : rows) sum += row.size();
+    for (const auto &row : rows)
+        sum += row.size();
     std::printf("%zu %zu %.0f %d\n", sum, names.size(), kept[0], tree->left != nullptr);
     return 0; /* `kept` is never freed */
 }

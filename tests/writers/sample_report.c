@@ -9,13 +9,15 @@
 
 static void *get(moda_arena *arena, size_t count, size_t size) {
     void *const memory = moda_arena_alloc(arena, (count > 0 ? count : 1) * size);
-    if (memory == NULL) abort();
+    if (memory == NULL)
+        abort();
     return memory;
 }
 
 static const char *name(moda_arena *arena, const char *text) {
     const char *const interned = moda_arena_intern(arena, text);
-    if (interned == NULL) abort();
+    if (interned == NULL)
+        abort();
     return interned;
 }
 
@@ -58,7 +60,8 @@ enum { PROGRAM = 0, LIBRARY = 1 };
 
 static moda_function *tiny_functions(moda_arena *arena) {
     static const moda_function functions[FUNCTIONS] = {
-        [MAIN] = {.name = "main", .linkage_name = "main", .file = "/src/tiny.cc", .line = 40, .is_named = true},
+        [MAIN] =
+            {.name = "main", .linkage_name = "main", .file = "/src/tiny.cc", .line = 40, .is_named = true},
         [LOAD] = {.name = "load(std::istream&)",
                   .linkage_name = "_Z4loadRSi",
                   .file = "/src/tiny.cc",
@@ -79,8 +82,10 @@ static moda_function *tiny_functions(moda_arena *arena) {
     for (int i = 0; i < FUNCTIONS; i++) {
         own[i] = functions[i];
         own[i].name = name(arena, functions[i].name);
-        if (own[i].linkage_name != NULL) own[i].linkage_name = name(arena, functions[i].linkage_name);
-        if (own[i].file != NULL) own[i].file = name(arena, functions[i].file);
+        if (own[i].linkage_name != NULL)
+            own[i].linkage_name = name(arena, functions[i].linkage_name);
+        if (own[i].file != NULL)
+            own[i].file = name(arena, functions[i].file);
     }
     return own;
 }
@@ -158,14 +163,16 @@ static moda_report_module *tiny_modules(moda_arena *arena) {
     };
     moda_report_module *const own = get(arena, 2, sizeof *own);
     memcpy(own, modules, sizeof modules);
-    for (int i = 0; i < 2; i++) own[i].path = name(arena, modules[i].path);
+    for (int i = 0; i < 2; i++)
+        own[i].path = name(arena, modules[i].path);
     return own;
 }
 
 static void sum_stacks(moda_report *report, mod_alloc_stats *totals) {
     moda_values_clear(&report->totals);
     moda_values_clear(&report->dropped);
-    for (size_t i = 0; i < report->stack_count; i++) moda_values_add(&report->totals, &report->stacks[i].values);
+    for (size_t i = 0; i < report->stack_count; i++)
+        moda_values_add(&report->totals, &report->stacks[i].values);
     const int64_t *const sum = report->totals.of;
     *totals = (mod_alloc_stats){
         .alloc_count = (uint64_t)sum[MODA_VALUE_ALLOCATED_COUNT],
@@ -207,7 +214,8 @@ static moda_profile_process *process_of(moda_arena *arena, uint64_t duration_ns)
 
 moda_report *sample_report_tiny(void) {
     moda_arena *const arena = moda_arena_new();
-    if (arena == NULL) abort();
+    if (arena == NULL)
+        abort();
     moda_report *const report = get(arena, 1, sizeof *report);
     moda_profile *const profile = get(arena, 1, sizeof *profile);
     report->arena = profile->arena = arena;
@@ -233,14 +241,14 @@ moda_report *sample_report_tiny(void) {
     for (uint32_t i = 0; i < TINY_STACKS; i++) {
         uint32_t *const frames = get(arena, made[i].count, sizeof *frames);
         memcpy(frames, made[i].frames, made[i].count * sizeof *frames);
-        stacks[i] = (moda_stack){.frames = frames,
-                                 .frame_count = made[i].count,
-                                 .site_id = i + 1 < TINY_STACKS ? i + 1 : 0,
-                                 .walk_end = made[i].count > 0 ? MOD_ALLOC_WALK_COMPLETE : MOD_ALLOC_WALK_NONE,
-                                 .is_overflow = made[i].count == 0,
-                                 .values = values_of(made[i].blocks, made[i].size, made[i].asked, made[i].live,
-                                                     made[i].at_peak, made[i].own_peak, made[i].life_ns,
-                                                     made[i].blocks)};
+        stacks[i] = (moda_stack){
+            .frames = frames,
+            .frame_count = made[i].count,
+            .site_id = i + 1 < TINY_STACKS ? i + 1 : 0,
+            .walk_end = made[i].count > 0 ? MOD_ALLOC_WALK_COMPLETE : MOD_ALLOC_WALK_NONE,
+            .is_overflow = made[i].count == 0,
+            .values = values_of(made[i].blocks, made[i].size, made[i].asked, made[i].live, made[i].at_peak,
+                                made[i].own_peak, made[i].life_ns, made[i].blocks)};
     }
     stacks[2].values.of[MODA_VALUE_REMOTE_FREE_COUNT] = 3;
     report->stacks = stacks;
@@ -263,9 +271,13 @@ moda_report *sample_report_tiny(void) {
     process->heap_committed_bytes = 1048576;
     process->region_resident_bytes = 262144;
     moda_profile_thread *const thread = get(arena, 1, sizeof *thread);
-    *thread = (moda_profile_thread){.tid = 4711, .incarnation = 1, .name = "tiny", .stats = process->totals,
+    *thread = (moda_profile_thread){.tid = 4711,
+                                    .incarnation = 1,
+                                    .name = "tiny",
+                                    .stats = process->totals,
                                     .balance_bytes = (int64_t)process->totals.current_bytes,
-                                    .balance_count = (int64_t)process->totals.live_count, .samples = 1321};
+                                    .balance_count = (int64_t)process->totals.live_count,
+                                    .samples = 1321};
     profile->processes = process;
     profile->process_count = 1;
     profile->threads = thread;
@@ -299,13 +311,20 @@ static uint32_t below(uint64_t *state, size_t limit) {
 }
 
 static void large_functions(moda_report *report, size_t count, uint64_t *state) {
-    static const char *const spaces[] = {"http", "json", "sql::planner", "render", "net::tls", "index", "cache", "io"};
-    static const char *const classes[] = {"Parser", "Buffer", "Session", "Planner", "Arena", "Table<Key, Value>",
-                                          "Connection", "std::basic_string<char>", "Node", "Request"};
-    static const char *const verbs[] = {"grow", "parse", "insert", "append", "decode", "resize", "open", "lookup",
-                                        "merge", "rehash", "clone", "read_header", "flush", "assign"};
-    static const char *const modules[] = {"/opt/server/bin/server", "/usr/lib/x86_64-linux-gnu/libstdc++.so.6",
-                                          "/usr/lib/x86_64-linux-gnu/libc.so.6", "/opt/server/lib/libengine.so",
+    static const char *const spaces[] = {"http",     "json",  "sql::planner", "render",
+                                         "net::tls", "index", "cache",        "io"};
+    static const char *const classes[] = {"Parser",     "Buffer",
+                                          "Session",    "Planner",
+                                          "Arena",      "Table<Key, Value>",
+                                          "Connection", "std::basic_string<char>",
+                                          "Node",       "Request"};
+    static const char *const verbs[] = {"grow",   "parse",       "insert", "append", "decode",
+                                        "resize", "open",        "lookup", "merge",  "rehash",
+                                        "clone",  "read_header", "flush",  "assign"};
+    static const char *const modules[] = {"/opt/server/bin/server",
+                                          "/usr/lib/x86_64-linux-gnu/libstdc++.so.6",
+                                          "/usr/lib/x86_64-linux-gnu/libc.so.6",
+                                          "/opt/server/lib/libengine.so",
                                           "/usr/lib/x86_64-linux-gnu/libssl.so.3",
                                           "/usr/lib/x86_64-linux-gnu/libsqlite3.so.0"};
     moda_report_module *const own = get(report->arena, 6, sizeof *own);
@@ -329,7 +348,8 @@ static void large_functions(moda_report *report, size_t count, uint64_t *state) 
         const char *const space = spaces[below(state, 8)];
         snprintf(text, sizeof text, "%s::%s::%s_%u(std::basic_string_view<char>, unsigned long)", space,
                  classes[below(state, 10)], verbs[below(state, 14)], i);
-        if (i == 0) snprintf(text, sizeof text, "main");
+        if (i == 0)
+            snprintf(text, sizeof text, "main");
         snprintf(file, sizeof file, "/opt/server/src/%s/file_%u.cc", space, i / 7);
         functions[i] = (moda_function){.name = name(report->arena, text),
                                        .file = name(report->arena, file),
@@ -367,21 +387,29 @@ static void large_stacks(moda_report *report, size_t sites, bool is_exact, uint6
         if (i > 0) {
             const moda_stack *const before = &stacks[below(state, i)];
             const uint32_t kept = below(state, before->frame_count) + 1;
-            for (; length < kept; length++) path[length] = before->frames[before->frame_count - 1 - length];
+            for (; length < kept; length++)
+                path[length] = before->frames[before->frame_count - 1 - length];
         }
         const uint32_t deeper = 1 + below(state, length > 24 ? 3 : 12);
-        for (uint32_t k = 0; k < deeper && length < 40; k++) path[length++] = below(state, report->frame_count);
-        if (length > 1 && length < 41) path[length++] = below(state, report->frame_count); /* tell them apart */
+        for (uint32_t k = 0; k < deeper && length < 40; k++)
+            path[length++] = below(state, report->frame_count);
+        if (length > 1 && length < 41)
+            path[length++] = below(state, report->frame_count); /* tell them apart */
         uint32_t *const frames = get(report->arena, length, sizeof *frames);
-        for (uint32_t k = 0; k < length; k++) frames[k] = path[length - 1 - k];
+        for (uint32_t k = 0; k < length; k++)
+            frames[k] = path[length - 1 - k];
         const int64_t size = 16 * (1 + (int64_t)below(state, 8)) << (below(state, 4) * below(state, 5));
         const int64_t blocks = 1 + ((int64_t)below(state, 4000) >> below(state, 10)) * (1 + below(state, 30));
         const int64_t live = below(state, 3) == 0 ? (int64_t)below(state, (size_t)blocks + 1) : 0;
         const int64_t at_peak = live + (blocks - live) / (2 + (int64_t)below(state, 6));
-        stacks[i] = (moda_stack){.frames = frames, .frame_count = length, .site_id = i + 1,
-                                 .walk_end = below(state, 50) == 0 ? MOD_ALLOC_WALK_CUT : MOD_ALLOC_WALK_COMPLETE};
-        stacks[i].values = values_of(blocks, size, size - below(state, 16), live, at_peak, at_peak + (blocks - at_peak) / 3,
-                                     (int64_t)1 << below(state, 34), is_exact ? blocks : 1 + blocks / 1000);
+        stacks[i] =
+            (moda_stack){.frames = frames,
+                         .frame_count = length,
+                         .site_id = i + 1,
+                         .walk_end = below(state, 50) == 0 ? MOD_ALLOC_WALK_CUT : MOD_ALLOC_WALK_COMPLETE};
+        stacks[i].values =
+            values_of(blocks, size, size - below(state, 16), live, at_peak, at_peak + (blocks - at_peak) / 3,
+                      (int64_t)1 << below(state, 34), is_exact ? blocks : 1 + blocks / 1000);
         stacks[i].values.of[MODA_VALUE_REMOTE_FREE_COUNT] = below(state, 5) == 0 ? (blocks - live) / 2 : 0;
         if (!is_exact) {
             const double bytes = (double)(blocks * size);
@@ -396,7 +424,8 @@ static void large_stacks(moda_report *report, size_t sites, bool is_exact, uint6
 moda_report *sample_report_large(size_t sites, bool is_exact) {
     uint64_t state = 42;
     moda_arena *const arena = moda_arena_new();
-    if (arena == NULL) abort();
+    if (arena == NULL)
+        abort();
     moda_report *const report = get(arena, 1, sizeof *report);
     moda_profile *const profile = get(arena, 1, sizeof *profile);
     report->arena = profile->arena = arena;
@@ -405,7 +434,8 @@ moda_report *sample_report_large(size_t sites, bool is_exact) {
     large_stacks(report, sites, is_exact, &state);
     moda_profile_process *const process = process_of(arena, UINT64_C(95000000000));
     process->executable = "/opt/server/bin/server";
-    process->command_line = "/opt/server/bin/server --config /etc/server/server.conf --workers 8 --replay day.log";
+    process->command_line =
+        "/opt/server/bin/server --config /etc/server/server.conf --workers 8 --replay day.log";
     process->threads_ever = 9;
     process->sample_bytes = is_exact ? 1 : 524288;
     sum_stacks(report, &process->totals);
@@ -418,18 +448,21 @@ moda_report *sample_report_large(size_t sites, bool is_exact) {
         process->samples += (uint64_t)v->of[MODA_VALUE_SAMPLES];
         process->walks[report->stacks[i].walk_end] += (uint64_t)v->of[MODA_VALUE_SAMPLES];
         unsigned class = 0;
-        while ((INT64_C(1) << class) < v->of[MODA_VALUE_ALLOCATED_BYTES] / v->of[MODA_VALUE_ALLOCATED_COUNT]) class++;
+        while ((INT64_C(1) << class) < v->of[MODA_VALUE_ALLOCATED_BYTES] / v->of[MODA_VALUE_ALLOCATED_COUNT])
+            class ++;
         profile->size_classes[class] += (uint64_t)v->of[MODA_VALUE_ALLOCATED_COUNT];
     }
     moda_timeline_sample *const timeline = get(arena, 400, sizeof *timeline);
     const double top = (double)process->totals.peak_bytes;
     for (uint32_t i = 0; i < 400; i++) {
         const double x = i / 300.0, wave = (double)below(&state, 100) / 1000;
-        const double level = x <= 1 ? x * (0.9 - wave) + (i == 300 ? 0.1 + wave : 0) : 1 - (x - 1) * 2 + wave / 3;
-        timeline[i] = (moda_timeline_sample){.time_ns = process->duration_ns / 399 * i,
-                                             .current_bytes = (uint64_t)(top * (level > 0 ? level : 0)),
-                                             .live_count = process->totals.peak_live_count * i / 400,
-                                             .resident_bytes = (uint64_t)(top * (0.1 + (x < 1 ? x : 1) * 1.1))};
+        const double level =
+            x <= 1 ? x * (0.9 - wave) + (i == 300 ? 0.1 + wave : 0) : 1 - (x - 1) * 2 + wave / 3;
+        timeline[i] =
+            (moda_timeline_sample){.time_ns = process->duration_ns / 399 * i,
+                                   .current_bytes = (uint64_t)(top * (level > 0 ? level : 0)),
+                                   .live_count = process->totals.peak_live_count * i / 400,
+                                   .resident_bytes = (uint64_t)(top * (0.1 + (x < 1 ? x : 1) * 1.1))};
     }
     process->timeline = timeline;
     process->timeline_count = 400;

@@ -33,7 +33,8 @@ static bytes written_with(const moda_report *report, const char *writer, const m
     moda_error error = {""};
     moda_out_to_buffer(&out);
     cr_assert_not_null(moda_writer_find(writer), "no writer %s", writer);
-    cr_assert_eq(moda_writer_find(writer)->write(report, options, &out, &error), 0, "%s: %s", writer, error.text);
+    cr_assert_eq(moda_writer_find(writer)->write(report, options, &out, &error), 0, "%s: %s", writer,
+                 error.text);
     cr_assert(moda_out_close(&out, &error), "%s", error.text);
     return (bytes){out.buffer != NULL ? out.buffer : calloc(1, 1), out.length};
 }
@@ -70,7 +71,8 @@ static json_object *parsed(bytes text) {
     json_tokener *const tokener = json_tokener_new();
     json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
     json_object *const object = json_tokener_parse_ex(tokener, text.data, (int)text.length);
-    cr_assert_not_null(object, "not JSON: %s at %zu", json_tokener_error_desc(json_tokener_get_error(tokener)),
+    cr_assert_not_null(object, "not JSON: %s at %zu",
+                       json_tokener_error_desc(json_tokener_get_error(tokener)),
                        json_tokener_get_parse_end(tokener));
     json_tokener_free(tokener);
     return object;
@@ -89,12 +91,13 @@ static void list_types(moda_out *out, const Moda__Pprof__Profile *p) {
     for (size_t i = 0; i < p->n_sample_type; i++)
         moda_out_format(out, "sample_type %s/%s\n", p->string_table[p->sample_type[i]->type],
                         p->string_table[p->sample_type[i]->unit]);
-    moda_out_format(out, "default_sample_type %s\nperiod %lld %s/%s\n", p->string_table[p->default_sample_type],
-                    (long long)p->period, p->string_table[p->period_type->type],
-                    p->string_table[p->period_type->unit]);
+    moda_out_format(out, "default_sample_type %s\nperiod %lld %s/%s\n",
+                    p->string_table[p->default_sample_type], (long long)p->period,
+                    p->string_table[p->period_type->type], p->string_table[p->period_type->unit]);
     moda_out_format(out, "time %lld duration %lld\ndrop_frames %s\n", (long long)p->time_nanos,
                     (long long)p->duration_nanos, p->string_table[p->drop_frames]);
-    for (size_t i = 0; i < p->n_comment; i++) moda_out_format(out, "comment %s\n", p->string_table[p->comment[i]]);
+    for (size_t i = 0; i < p->n_comment; i++)
+        moda_out_format(out, "comment %s\n", p->string_table[p->comment[i]]);
 }
 
 static void list_tables(moda_out *out, const Moda__Pprof__Profile *p) {
@@ -109,8 +112,8 @@ static void list_tables(moda_out *out, const Moda__Pprof__Profile *p) {
     for (size_t i = 0; i < p->n_function; i++) {
         const Moda__Pprof__Function *const f = p->function[i];
         moda_out_format(out, "function %llu %s | %s | %s:%lld\n", (unsigned long long)f->id,
-                        p->string_table[f->name], p->string_table[f->system_name], p->string_table[f->filename],
-                        (long long)f->start_line);
+                        p->string_table[f->name], p->string_table[f->system_name],
+                        p->string_table[f->filename], (long long)f->start_line);
     }
     for (size_t i = 0; i < p->n_location; i++) {
         const Moda__Pprof__Location *const l = p->location[i];
@@ -135,7 +138,8 @@ static bytes listing(bytes gzip) {
         for (size_t k = 0; k < s->n_location_id; k++)
             moda_out_format(&out, " %llu", (unsigned long long)s->location_id[k]);
         moda_out_text(&out, " =");
-        for (size_t k = 0; k < s->n_value; k++) moda_out_format(&out, " %lld", (long long)s->value[k]);
+        for (size_t k = 0; k < s->n_value; k++)
+            moda_out_format(&out, " %lld", (long long)s->value[k]);
         for (size_t k = 0; k < s->n_label; k++)
             moda_out_format(&out, " %s:%lld", p->string_table[s->label[k]->key], (long long)s->label[k]->num);
         moda_out_char(&out, '\n');
@@ -170,8 +174,10 @@ static const struct golden {
 };
 
 ParameterizedTestParameters(writers, tiny_report_is_written_as_expected) {
-    static int rows[sizeof goldens / sizeof goldens[0]]; /* numbers: pointers do not survive the way to the test */
-    for (int i = 0; i < (int)(sizeof goldens / sizeof goldens[0]); i++) rows[i] = i;
+    static int
+        rows[sizeof goldens / sizeof goldens[0]]; /* numbers: pointers do not survive the way to the test */
+    for (int i = 0; i < (int)(sizeof goldens / sizeof goldens[0]); i++)
+        rows[i] = i;
     return cr_make_param_array(int, rows, sizeof rows / sizeof rows[0]);
 }
 
@@ -179,7 +185,8 @@ ParameterizedTest(int *row, writers, tiny_report_is_written_as_expected) {
     const struct golden *const golden = &goldens[*row];
     moda_report *const report = sample_report_tiny();
     bytes now = written(report, golden->writer);
-    if (golden->show != NULL) now = golden->show(now);
+    if (golden->show != NULL)
+        now = golden->show(now);
     char path[4096];
     snprintf(path, sizeof path, "%s/%s", MODA_GOLDEN_FOLDER, golden->file);
     FILE *file;
@@ -194,9 +201,10 @@ ParameterizedTest(int *row, writers, tiny_report_is_written_as_expected) {
     fclose(file);
     size_t same = 0, line = 1;
     while (same < length && same < now.length && expected[same] == now.data[same])
-        if (expected[same++] == '\n') line++;
-    cr_assert(same == length && same == now.length, "%s: line %zu differs: expected '%.60s', is '%.60s'", path, line,
-              expected + same, now.data + same);
+        if (expected[same++] == '\n')
+            line++;
+    cr_assert(same == length && same == now.length, "%s: line %zu differs: expected '%.60s', is '%.60s'",
+              path, line, expected + same, now.data + same);
     free(expected);
     sample_report_free(report);
 }
@@ -214,7 +222,8 @@ Test(writers, each_row_of_the_table_has_a_golden_file) {
 
 /* ---- all of them ---- */
 
-static const char *const names[] = {"text", "dhat", "pprof", "heap_v2", "folded", "speedscope", "json", "csv", "html"};
+static const char *const names[] = {"text",       "dhat", "pprof", "heap_v2", "folded",
+                                    "speedscope", "json", "csv",   "html"};
 enum { NAMES = sizeof names / sizeof names[0] };
 
 Test(writers, a_full_disk_is_reported) {
@@ -258,7 +267,8 @@ Test(writers, a_report_without_sites_is_valid) {
             moda__pprof__profile__free_unpacked(p, NULL);
         } else if (strcmp(names[i], "html") == 0) {
             json_object_put(parsed(page_data(text)));
-        } else if (strcmp(names[i], "dhat") == 0 || strcmp(names[i], "json") == 0 || strcmp(names[i], "speedscope") == 0) {
+        } else if (strcmp(names[i], "dhat") == 0 || strcmp(names[i], "json") == 0
+                   || strcmp(names[i], "speedscope") == 0) {
             json_object *const object = parsed(text);
             json_object *end;
             if (json_object_object_get_ex(object, "te", &end))
@@ -317,8 +327,10 @@ Test(writers, dhat_numbers_are_safe_in_javascript) {
     json_object *const dhat = parsed(written(report, "dhat"));
     json_object *const point = json_object_array_get_idx(json_object_object_get(dhat, "pps"), 0);
     json_object_object_foreach(point, key, value) {
-        if (strcmp(key, "fs") == 0) continue;
-        cr_assert(json_object_get_int64(value) >= 0 && json_object_get_int64(value) < INT64_C(1) << 53, "%s", key);
+        if (strcmp(key, "fs") == 0)
+            continue;
+        cr_assert(json_object_get_int64(value) >= 0 && json_object_get_int64(value) < INT64_C(1) << 53, "%s",
+                  key);
     }
     json_object_put(dhat);
     sample_report_free(report);
@@ -330,7 +342,8 @@ Test(writers, dhat_lifetimes_are_the_measured_ones_where_all_is_freed) {
     json_object *const pps = json_object_object_get(dhat, "pps");
     for (size_t i = 0; i < json_object_array_length(pps); i++) {
         json_object *const point = json_object_array_get_idx(pps, i);
-        if (json_object_get_int64(json_object_object_get(point, "ebk")) != 0) continue;
+        if (json_object_get_int64(json_object_object_get(point, "ebk")) != 0)
+            continue;
         cr_assert_eq(json_object_get_int64(json_object_object_get(point, "tl")),
                      report->stacks[i].values.of[MODA_VALUE_LIFETIME_NS] / 1000);
     }
@@ -391,7 +404,8 @@ Test(writers, json_and_csv_give_as_many_rows_as_asked_for) {
     cr_assert_eq(json_object_array_length(json_object_object_get(json, "rows")), 7);
     const bytes csv = written_with(report, "csv", &options);
     size_t lines = 0;
-    for (const char *at = csv.data; (at = strstr(at, "\r\n")) != NULL; at += 2) lines++;
+    for (const char *at = csv.data; (at = strstr(at, "\r\n")) != NULL; at += 2)
+        lines++;
     cr_assert_eq(lines, 8, "a line of keys and seven rows");
     json_object_put(json);
     free(csv.data);
@@ -418,8 +432,10 @@ Test(writers, html_holds_no_markup_from_names) {
     moda_report *const report = sample_report_tiny();
     const bytes page = written(report, "html");
     size_t opened = 0, closed = 0;
-    for (const char *at = page.data; (at = strstr(at, "<script")) != NULL; at++) opened++;
-    for (const char *at = page.data; (at = strstr(at, "</script")) != NULL; at++) closed++;
+    for (const char *at = page.data; (at = strstr(at, "<script")) != NULL; at++)
+        opened++;
+    for (const char *at = page.data; (at = strstr(at, "</script")) != NULL; at++)
+        closed++;
     cr_assert_eq(opened, 2);
     cr_assert_eq(closed, 2);
     const bytes data = page_data(page);

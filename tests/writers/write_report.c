@@ -24,12 +24,15 @@ static bool write_one(const moda_report *report, const moda_writer *writer, cons
     char path[4096];
     moda_out out;
     snprintf(path, sizeof path, "%s/%s.%s", folder, stem, writer->extension);
-    if (!moda_out_to_path(&out, path, error)) return false;
+    if (!moda_out_to_path(&out, path, error))
+        return false;
     const double begin = now();
     const int status = writer->write(report, options, &out, error);
     const uint64_t written = out.written;
-    if (!moda_out_close(&out, error) || status != 0) return false;
-    printf("%-12s %10llu bytes %8.3f s  %s\n", writer->name, (unsigned long long)written, now() - begin, path);
+    if (!moda_out_close(&out, error) || status != 0)
+        return false;
+    printf("%-12s %10llu bytes %8.3f s  %s\n", writer->name, (unsigned long long)written, now() - begin,
+           path);
     return true;
 }
 
@@ -41,9 +44,12 @@ int main(int argc, char **argv) {
     moda_error error = {""};
     moda_profile *profile = NULL;
     moda_report *report;
-    if (strcmp(argv[1], "tiny") == 0) report = sample_report_tiny();
-    else if (strncmp(argv[1], "large:", 6) == 0) report = sample_report_large(strtoul(argv[1] + 6, NULL, 10), true);
-    else if (strncmp(argv[1], "sampled:", 8) == 0) report = sample_report_large(strtoul(argv[1] + 8, NULL, 10), false);
+    if (strcmp(argv[1], "tiny") == 0)
+        report = sample_report_tiny();
+    else if (strncmp(argv[1], "large:", 6) == 0)
+        report = sample_report_large(strtoul(argv[1] + 6, NULL, 10), true);
+    else if (strncmp(argv[1], "sampled:", 8) == 0)
+        report = sample_report_large(strtoul(argv[1] + 8, NULL, 10), false);
     else {
         profile = moda_profile_read_file(argv[1], &error);
         report = profile != NULL ? moda_report_build(profile, NULL, &error) : NULL;
@@ -58,12 +64,15 @@ int main(int argc, char **argv) {
         is_done = write_one(report, writers[i], &options, argv[2], "report", &error);
     options.by = MODA_BY_FUNCTION;
     options.top = SIZE_MAX; /* text has 20 rows else */
-    is_done = is_done && write_one(report, moda_writer_find("json"), &options, argv[2], "functions", &error) &&
-              write_one(report, moda_writer_find("csv"), &options, argv[2], "functions", &error) &&
-              write_one(report, moda_writer_find("text"), &options, argv[2], "functions", &error);
-    if (!is_done) fprintf(stderr, "write_report: %s\n", error.text);
-    if (report != NULL && profile == NULL) sample_report_free(report);
-    else moda_report_free(report);
+    is_done = is_done && write_one(report, moda_writer_find("json"), &options, argv[2], "functions", &error)
+              && write_one(report, moda_writer_find("csv"), &options, argv[2], "functions", &error)
+              && write_one(report, moda_writer_find("text"), &options, argv[2], "functions", &error);
+    if (!is_done)
+        fprintf(stderr, "write_report: %s\n", error.text);
+    if (report != NULL && profile == NULL)
+        sample_report_free(report);
+    else
+        moda_report_free(report);
     moda_profile_free(profile);
     return is_done ? 0 : 1;
 }
