@@ -642,44 +642,98 @@ static uint32_t thread_of_slot(const moda_profile *profile, uint32_t slot) {
     return found != NULL ? (uint32_t)(found - profile->threads) : UINT32_MAX;
 }
 
+/* A delta in use, with its site. */
+typedef struct held {
+    moda_site_delta *delta;
+    moda_site *site;
+} held;
+
+typedef struct held_list {
+    held *all;
+    size_t count, room;
+    bool *is_seen; /* by place: caches already listed */
+} held_list;
+
+static bool list_delta(reader *r, const site_place *places, size_t count, moda_site_delta *delta, held_list *list) {
+    if (delta->site == 0 && !r->is_live) return true;
+    settle(r, delta, sizeof *delta, &delta->seq);
+    if (delta->site == 0 || is_newer_than_copy(r, delta->site)) return true;
+    const site_place key = {.offset = (uint64_t)delta->site * MODA_REF_UNIT};
+    const site_place *const place = count > 0 ? bsearch(&key, places, count, sizeof key, by_offset) : NULL;
+    if (place == NULL && r->is_live) return true; /* made since the list was read */
+    if (place == NULL)
+        return bad(r, offset_of(r, &delta->site), "a delta's site", delta->site,
+                   "the ref of a site in the list of sites");
+    if (list->count == list->room) {
+        const size_t room = list->room == 0 ? 256 : list->room * 2;
+        held *const grown = realloc(list->all, room * sizeof *grown);
+        if (grown == NULL) return no_memory(r);
+        list->all = grown;
+        list->room = room;
+    }
+    list->all[list->count++] = (held){.delta = delta, .site = (moda_site *)(void *)(r->copy + place->offset)};
+    return true;
+}
+
+static bool list_cache(reader *r, const site_place *places, size_t count, const moda_shard *shard, held_list *list) {
+    if (shard->deltas == 0 || is_newer_than_copy(r, shard->deltas)) return true;
+    moda_delta_cache *const cache =
+        record(r, offset_of(r, &shard->deltas), shard->deltas, sizeof *cache, "cache of deltas");
+    if (cache == NULL) return false;
+    const uint64_t offset = offset_of(r, cache);
+    if (cache->entries > (r->size - offset - sizeof *cache) / sizeof cache->delta[0])
+        return bad(r, offset, "number of deltas", cache->entries, "as many as fit before the end");
+    /* Two shards that share a cache would count it twice, and a damaged profile could make the reading take for
+     * ever. */
+    if (list->is_seen[offset / MODA_REGION_ALIGN])
+        return bad(r, offset_of(r, &shard->deltas), "the ref to a cache of deltas", shard->deltas,
+                   "one that no other shard has");
+    list->is_seen[offset / MODA_REGION_ALIGN] = true;
+    for (uint32_t i = 0; i < cache->entries; i++)
+        if (!list_delta(r, places, count, &cache->delta[i], list)) return false;
+    return true;
+}
+
+/* A thread gives a delta up by adding it to the site and emptying it: taken at different moments the two would
+ * count it twice or not at all. So the site is taken again until the delta holds still around it. */
+static void take_together(reader *r, held *pair) {
+    if (!r->is_live) return;
+    for (int i = 0; i < SEQ_TRIES; i++) {
+        const uint32_t seq = pair->delta->seq;
+        settle(r, &pair->site->counts_lock, sizeof *pair->site - offsetof(moda_site, counts_lock),
+               &pair->site->counts_lock);
+        uint32_t now;
+        if (!fetch(r, offset_of(r, &pair->delta->seq), &now, sizeof now)) break;
+        if (now == seq) return;
+        const moda_ref site = pair->delta->site;
+        settle(r, pair->delta, sizeof *pair->delta, &pair->delta->seq);
+        if (pair->delta->site != site) { /* it is another site's by now: this site has all */
+            settle(r, &pair->site->counts_lock, sizeof *pair->site - offsetof(moda_site, counts_lock),
+                   &pair->site->counts_lock);
+            pair->delta = NULL;
+            return;
+        }
+    }
+    r->torn++;
+}
+
 /* Adds what each thread still holds to the sites' counts in the copy. */
 static bool add_deltas(reader *r, const site_place *places, size_t count, bool *is_seen) {
-    for (moda_ref ref = r->header.shard_blocks; ref != 0 && !is_newer_than_copy(r, ref);) {
+    held_list list = {.is_seen = is_seen};
+    bool is_fine = true;
+    for (moda_ref ref = r->header.shard_blocks; is_fine && ref != 0 && !is_newer_than_copy(r, ref);) {
         const moda_shard_block *const block =
             (const moda_shard_block *)(const void *)(r->copy + (uint64_t)ref * MODA_REF_UNIT);
-        for (uint32_t i = 0; i < block->count; i++) {
-            const moda_shard *const shard = &block->shard[i];
-            if (shard->deltas == 0 || is_newer_than_copy(r, shard->deltas)) continue;
-            moda_delta_cache *const cache =
-                record(r, offset_of(r, &shard->deltas), shard->deltas, sizeof *cache, "cache of deltas");
-            if (cache == NULL) return false;
-            const uint64_t offset = offset_of(r, cache);
-            if (cache->entries > (r->size - offset - sizeof *cache) / sizeof cache->delta[0])
-                return bad(r, offset, "number of deltas", cache->entries, "as many as fit before the end");
-            /* Two shards that share a cache would count it twice, and a damaged profile could make the reading
-             * take for ever. */
-            if (is_seen[offset / MODA_REGION_ALIGN])
-                return bad(r, offset_of(r, &shard->deltas), "the ref to a cache of deltas", shard->deltas,
-                           "one that no other shard has");
-            is_seen[offset / MODA_REGION_ALIGN] = true;
-            for (uint32_t k = 0; k < cache->entries; k++) {
-                moda_site_delta *const delta = &cache->delta[k];
-                if (delta->site == 0 && !r->is_live) continue;
-                settle(r, delta, sizeof *delta, &delta->seq);
-                if (delta->site == 0 || is_newer_than_copy(r, delta->site)) continue;
-                const site_place key = {.offset = (uint64_t)delta->site * MODA_REF_UNIT};
-                const site_place *const place = bsearch(&key, places, count, sizeof key, by_offset);
-                if (place == NULL && r->is_live) continue; /* made since the list was read */
-                if (place == NULL)
-                    return bad(r, offset_of(r, &delta->site), "a delta's site", delta->site,
-                               "the ref of a site in the list of sites");
-                moda_site *const site = (moda_site *)(void *)(r->copy + place->offset);
-                add_delta(&site->counts, &delta->counts, r->header.peak_epoch);
-            }
-        }
+        for (uint32_t i = 0; is_fine && i < block->count; i++)
+            is_fine = list_cache(r, places, count, &block->shard[i], &list);
         ref = block->next;
     }
-    return true;
+    for (size_t i = 0; is_fine && i < list.count; i++) take_together(r, &list.all[i]);
+    for (size_t i = 0; is_fine && i < list.count; i++)
+        if (list.all[i].delta != NULL)
+            add_delta(&list.all[i].site->counts, &list.all[i].delta->counts, r->header.peak_epoch);
+    free(list.all);
+    return is_fine;
 }
 
 static bool take_site(reader *r, uint64_t holder, moda_ref ref, site_place *place) {
