@@ -9,7 +9,7 @@
  * books allow, nor lower than what stood at the end of a round, less the header's slack. Contents are checked
  * at each free and realloc; memory is bounded.
  *
- * shadow [threads] [rounds] [operations] [seed] [churn threads]
+ * shadow [threads] [rounds] [operations] [seed] [churn threads] [largest MiB]
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -37,6 +37,7 @@ static slot slots[SLOTS];
 static books book[THREADS_MAX];
 static int threads = 4, operations = 20000;
 static uint64_t seed = 1;
+static size_t largest = 24;
 static pthread_barrier_t barrier;
 static int round_number, rounds = 10;
 
@@ -58,7 +59,7 @@ static size_t random_size(uint64_t *state) {
            : kind < 985 ? x % 140000
            : kind < 997 ? x % 600000
            : kind < 999 ? x % (5u << 20)
-                        : x % (24u << 20);
+                        : x % (largest << 20);
 }
 
 /* The ends and a few bytes between: filling 24 MiB each time would measure memory, not malloc. */
@@ -74,8 +75,9 @@ static void fill(unsigned char *p, size_t size, unsigned char value) {
 static void check_filled(const unsigned char *p, size_t size, unsigned char value, const char *where) {
     const size_t edge = size < 64 ? size : 64;
     for (size_t i = 0; i < edge; i++) {
-        NEED(p[i] == value && p[size - 1 - i] == value, "%s: a block of %zu bytes at %p has %#x, %#x at %zu, expected %#x",
-             where, size, (const void *)p, p[i], p[size - 1 - i], i, value);
+        NEED(p[i] == value && p[size - 1 - i] == value,
+             "%s: a block of %zu bytes at %p has %#x, %#x at %zu, expected %#x", where, size, (const void *)p,
+             p[i], p[size - 1 - i], i, value);
     }
     for (size_t i = 0; i < size; i += 4096) {
         NEED(p[i] == value, "%s: a block of %zu bytes at %p has %#x at %zu, expected %#x", where, size,
@@ -100,11 +102,13 @@ static void allocate(slot *s, books *b, uint64_t *state) {
         before = thread_total();
         const size_t alignment = (size_t)32 << whole_random(state) % (way == 14 ? 12 : 5);
         if (way == 12) {
-            NEED(posix_memalign((void **)&p, alignment, size) == 0, "posix_memalign(%zu, %zu)", alignment, size);
+            NEED(posix_memalign((void **)&p, alignment, size) == 0, "posix_memalign(%zu, %zu)", alignment,
+                 size);
         } else {
             p = way == 13 ? aligned_alloc(alignment, size) : memalign(alignment, size);
         }
-        NEED(p != NULL && (uintptr_t)p % alignment == 0, "%zu bytes aligned to %zu: %p", size, alignment, (void *)p);
+        NEED(p != NULL && (uintptr_t)p % alignment == 0, "%zu bytes aligned to %zu: %p", size, alignment,
+             (void *)p);
         s->block = thread_total() - before;
         NEED(s->block >= size, "%zu bytes aligned to %zu count as %" PRIu64, size, alignment, s->block);
     } else {
@@ -140,8 +144,8 @@ static void reallocate(slot *s, books *b, uint64_t *state) {
     NEED(p != NULL, "no block of %zu bytes", size);
     const size_t kept = size < s->asked ? size : s->asked;
     for (size_t i = 0; i < (kept < 64 ? kept : 64); i++) {
-        NEED(p[i] == s->fill, "realloc from %zu to %zu: byte %zu is %#x, expected %#x", s->asked, size, i, p[i],
-             s->fill);
+        NEED(p[i] == s->fill, "realloc from %zu to %zu: byte %zu is %#x, expected %#x", s->asked, size, i,
+             p[i], s->fill);
     }
     const uint64_t block = malloc_usable_size(p);
     b->alloc_count++;
@@ -239,24 +243,28 @@ static void compare_books(const char *where, int round) {
     char name[64];
     snprintf(name, sizeof name, "%s, round %d", where, round);
     const mod_alloc_stats now = whole_now();
-    whole_compare(__FILE__, __LINE__, name, whole_changed(&start, &now), (whole_change){
-        .alloc_count = sum.alloc_count, .free_count = sum.free_count, .total_bytes = sum.total,
-        .current_bytes = sum.total - sum.freed, .live_count = sum.alloc_count - sum.reallocs - sum.free_count,
-        .requested_bytes = sum.requested});
+    whole_compare(__FILE__, __LINE__, name, whole_changed(&start, &now),
+                  (whole_change){.alloc_count = sum.alloc_count,
+                                 .free_count = sum.free_count,
+                                 .total_bytes = sum.total,
+                                 .current_bytes = sum.total - sum.freed,
+                                 .live_count = sum.alloc_count - sum.reallocs - sum.free_count,
+                                 .requested_bytes = sum.requested});
     highest_known = now.current_bytes > highest_known ? now.current_bytes : highest_known;
     const uint64_t slack = (uint64_t)threads * MOD_ALLOC_PEAK_SLACK;
-    CHECK(now.peak_bytes + slack >= highest_known, "%s: the peak %" PRIu64 " is below %" PRIu64 ", which was live", name,
-          now.peak_bytes, highest_known);
+    CHECK(now.peak_bytes + slack >= highest_known,
+          "%s: the peak %" PRIu64 " is below %" PRIu64 ", which was live", name, now.peak_bytes,
+          highest_known);
     CHECK(now.peak_bytes >= now.current_bytes, "%s: peak %" PRIu64 ", current %" PRIu64, name, now.peak_bytes,
           now.current_bytes);
-    CHECK(now.peak_bytes <= current_at_reset + (uint64_t)sum.total, "%s: the peak %" PRIu64
-          " is above all that was ever allocated", name, now.peak_bytes);
-    CHECK(now.peak_live_count <= start.live_count + (uint64_t)sum.alloc_count, "%s: peak_live_count %" PRIu64, name,
-          now.peak_live_count);
+    CHECK(now.peak_bytes <= current_at_reset + (uint64_t)sum.total,
+          "%s: the peak %" PRIu64 " is above all that was ever allocated", name, now.peak_bytes);
+    CHECK(now.peak_live_count <= start.live_count + (uint64_t)sum.alloc_count, "%s: peak_live_count %" PRIu64,
+          name, now.peak_live_count);
     /* Live memory is at most all slots of the largest size in theory, about 90 MiB in practice. */
     const size_t resident = whole_resident_bytes();
-    CHECK(resident < 3 * now.peak_bytes + ((size_t)160 << 20), "%s: %zu bytes resident at a peak of %" PRIu64, name,
-          resident, now.peak_bytes);
+    CHECK(resident < 3 * now.peak_bytes + ((size_t)160 << 20), "%s: %zu bytes resident at a peak of %" PRIu64,
+          name, resident, now.peak_bytes);
 }
 
 static void *churn_body(void *argument) {
@@ -292,22 +300,27 @@ static void churn(int count) {
     const books sum = sum_of_books();
     const mod_alloc_stats now = whole_now();
     /* What pthread_create itself allocates and frees is the same number of blocks, of a few hundred bytes. */
-    const int64_t extra = (int64_t)(now.alloc_count - before.alloc_count) - (sum.alloc_count - sum_before.alloc_count);
-    const int64_t extra_frees = (int64_t)(now.free_count - before.free_count) - (sum.free_count - sum_before.free_count);
+    const int64_t extra =
+        (int64_t)(now.alloc_count - before.alloc_count) - (sum.alloc_count - sum_before.alloc_count);
+    const int64_t extra_frees =
+        (int64_t)(now.free_count - before.free_count) - (sum.free_count - sum_before.free_count);
     CHECK(extra >= 0 && extra <= 3 * count, "churn: %" PRId64 " allocations that nobody made", extra);
-    CHECK(extra_frees >= 0 && extra_frees <= 3 * count, "churn: %" PRId64 " frees that nobody made", extra_frees);
+    CHECK(extra_frees >= 0 && extra_frees <= 3 * count, "churn: %" PRId64 " frees that nobody made",
+          extra_frees);
     const int64_t live = (int64_t)now.live_count - (int64_t)before.live_count;
-    const int64_t live_expected = (sum.alloc_count - sum.reallocs - sum.free_count) -
-                                  (sum_before.alloc_count - sum_before.reallocs - sum_before.free_count);
+    const int64_t live_expected = (sum.alloc_count - sum.reallocs - sum.free_count)
+                                  - (sum_before.alloc_count - sum_before.reallocs - sum_before.free_count);
     CHECK(live - live_expected >= -2 * threads && live - live_expected <= 2 * threads,
-          "churn of %d threads: live_count moved by %" PRId64 ", by the books %" PRId64, count, live, live_expected);
+          "churn of %d threads: live_count moved by %" PRId64 ", by the books %" PRId64, count, live,
+          live_expected);
     const int64_t bytes = (int64_t)(now.current_bytes - before.current_bytes);
     const int64_t bytes_expected = (sum.total - sum.freed) - (sum_before.total - sum_before.freed);
     CHECK(bytes - bytes_expected >= -1024 * threads && bytes - bytes_expected <= 1024 * threads,
-          "churn of %d threads: current_bytes moved by %" PRId64 ", by the books %" PRId64, count, bytes, bytes_expected);
+          "churn of %d threads: current_bytes moved by %" PRId64 ", by the books %" PRId64, count, bytes,
+          bytes_expected);
     const size_t resident = whole_resident_bytes();
-    CHECK(resident < 3 * now.peak_bytes + ((size_t)160 << 20), "churn of %d threads: %zu bytes resident, peak %" PRIu64,
-          count, resident, now.peak_bytes);
+    CHECK(resident < 3 * now.peak_bytes + ((size_t)160 << 20),
+          "churn of %d threads: %zu bytes resident, peak %" PRIu64, count, resident, now.peak_bytes);
 }
 
 int main(int count, char **argument) {
@@ -317,6 +330,7 @@ int main(int count, char **argument) {
     operations = count > 3 ? atoi(argument[3]) : operations;
     seed = count > 4 ? (uint64_t)atoll(argument[4]) : seed;
     const int churned = count > 5 ? atoi(argument[5]) : 2000;
+    largest = count > 6 ? (size_t)atoll(argument[6]) : largest;
     NEED(threads >= 1 && threads <= THREADS_MAX, "1 to %d threads", THREADS_MAX);
     pthread_t thread[THREADS_MAX];
     pthread_barrier_init(&barrier, NULL, (unsigned)threads + 1);

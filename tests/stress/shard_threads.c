@@ -184,10 +184,12 @@ static void run_round(int round) {
         equal("alloc_count", round, (int64_t)(after.alloc_count - before.alloc_count), sum.allocs);
         equal("free_count", round, (int64_t)(after.free_count - before.free_count), sum.frees);
         equal("total_bytes", round, (int64_t)(after.total_bytes - before.total_bytes), sum.bytes);
-        equal("requested_bytes", round, (int64_t)(after.requested_bytes - before.requested_bytes), sum.requested);
+        equal("requested_bytes", round, (int64_t)(after.requested_bytes - before.requested_bytes),
+              sum.requested);
     }
     equal("live_count", round, (int64_t)(after.live_count - before.live_count), sum.allocs - sum.frees);
-    equal("current_bytes", round, (int64_t)(after.current_bytes - before.current_bytes), sum.bytes - sum.freed);
+    equal("current_bytes", round, (int64_t)(after.current_bytes - before.current_bytes),
+          sum.bytes - sum.freed);
 }
 
 int main(int count, char **argument) {

@@ -33,10 +33,18 @@ static void double_free_of(size_t size) {
     free(p);
 }
 
-static void double_free_small(void) { double_free_of(64); }
-static void double_free_medium(void) { double_free_of(5000); }
-static void double_free_large(void) { double_free_of(300000); }
-static void double_free_huge(void) { double_free_of((size_t)40 << 20); }
+static void double_free_small(void) {
+    double_free_of(64);
+}
+static void double_free_medium(void) {
+    double_free_of(5000);
+}
+static void double_free_large(void) {
+    double_free_of(300000);
+}
+static void double_free_huge(void) {
+    double_free_of((size_t)40 << 20);
+}
 
 static void double_free_aligned(void) {
     void *volatile p = aligned_alloc(1024, 3000);
@@ -179,9 +187,10 @@ int main(int count, char **argument) {
         CHECK(expected != ABORTS || (aborted && names_it),
               "%s (address %s): expected abort and a message with the address; status %#x, stderr '%s'",
               cases[i].name, address, (unsigned)status, message);
-        CHECK(expected != ENDS || status != 0, "%s: the program went on as if nothing had been", cases[i].name);
-        CHECK(!aborted || names_it, "%s (address %s): aborted without the address on stderr: '%s'", cases[i].name,
-              address, message);
+        CHECK(expected != ENDS || status != 0, "%s: the program went on as if nothing had been",
+              cases[i].name);
+        CHECK(!aborted || names_it, "%s (address %s): aborted without the address on stderr: '%s'",
+              cases[i].name, address, message);
         CHECK(!(WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM), "%s: hangs", cases[i].name);
     }
     return whole_end();

@@ -33,17 +33,13 @@ static size_t size_for(uint64_t *state) {
     const uint64_t r = whole_random(state);
     const size_t x = (size_t)(r >> 16);
     switch (r % 50) {
-    case 0:
-        return x % (2u << 20);
+    case 0: return x % (2u << 20);
     case 1:
-    case 2:
-        return x % 200000;
+    case 2: return x % 200000;
     case 3:
     case 4:
-    case 5:
-        return x % 20000;
-    default:
-        return x % 1200;
+    case 5: return x % 20000;
+    default: return x % 1200;
     }
 }
 

@@ -23,11 +23,12 @@
 
 static int failures;
 
-static void check(bool claim, const char *where, const char *what, long long found = 0, long long expected = 0) {
+static void check(bool claim, const char *where, const char *what, long long found = 0,
+                  long long expected = 0) {
     if (!claim) {
         __atomic_add_fetch(&failures, 1, __ATOMIC_RELAXED);
-        dprintf(STDERR_FILENO, "early_and_late.cpp: %s: not so: %s (found %lld, expected %lld)\n", where, what,
-                found, expected);
+        dprintf(STDERR_FILENO, "early_and_late.cpp: %s: not so: %s (found %lld, expected %lld)\n", where,
+                what, found, expected);
     }
 }
 
@@ -109,7 +110,8 @@ static global_object global;
 
 struct local_object {
     std::string *text;
-    local_object() : text(new std::string(500, 'x')) {}
+    local_object() : text(new std::string(500, 'x')) {
+    }
     ~local_object() {
         exactly("destructor of a thread-local object");
         check(text->size() == 500, "destructor of a thread-local object", "contents");
@@ -158,7 +160,9 @@ static void *thread_with_everything(void *) {
 
 static void *freed_late;
 static pthread_key_t only_frees;
-static void destructor_that_only_frees(void *) { free(freed_late); }
+static void destructor_that_only_frees(void *) {
+    free(freed_late);
+}
 static void *thread_that_frees_late(void *) {
     pthread_setspecific(only_frees, &freed_late);
     return nullptr;
@@ -172,7 +176,8 @@ static void ends_of_threads() {
     for (int i = 0; i < 50; i++) {
         pthread_t thread;
         rounds_seen = 0;
-        check(pthread_create(&thread, nullptr, thread_with_everything, nullptr) == 0, "thread", "pthread_create");
+        check(pthread_create(&thread, nullptr, thread_with_everything, nullptr) == 0, "thread",
+              "pthread_create");
         pthread_join(thread, nullptr);
         check(rounds_seen >= 4, "destructor of a thread key", "rounds", rounds_seen, 4);
         mod_alloc_stats before, after;
@@ -183,8 +188,9 @@ static void ends_of_threads() {
             free(value.state[1]);
         }
         mod_alloc_snapshot(&after);
-        check(before.current_bytes - after.current_bytes == bytes, "blocks of the last round", "current_bytes",
-              static_cast<long long>(before.current_bytes - after.current_bytes), static_cast<long long>(bytes));
+        check(before.current_bytes - after.current_bytes == bytes, "blocks of the last round",
+              "current_bytes", static_cast<long long>(before.current_bytes - after.current_bytes),
+              static_cast<long long>(bytes));
         check(after.free_count - before.free_count == 3, "blocks of the last round", "free_count",
               static_cast<long long>(after.free_count - before.free_count), 3);
 

@@ -26,7 +26,8 @@ static void alignment(void) {
         void *const p[] = {malloc(size), calloc(1, size), realloc(NULL, size)};
         for (size_t i = 0; i < sizeof p / sizeof p[0]; i++) {
             const size_t want = 16;
-            CHECK(p[i] != NULL && (uintptr_t)p[i] % want == 0, "way %zu of %zu bytes is at %p", i, size, p[i]);
+            CHECK(p[i] != NULL && (uintptr_t)p[i] % want == 0, "way %zu of %zu bytes is at %p", i, size,
+                  p[i]);
         }
         for (size_t i = 0; i < sizeof p / sizeof p[0]; i++) {
             free(p[i]);
@@ -101,14 +102,18 @@ static void success_leaves_errno(void) {
 
 static void calloc_overflow(void) {
     static const size_t pairs[][2] = {
-        {(size_t)1 << 32, (size_t)1 << 32}, {SIZE_MAX / 2 + 1, 2}, {SIZE_MAX, SIZE_MAX}, {3, SIZE_MAX / 2},
-        {(size_t)1 << 63, 2},               {65537, SIZE_MAX / 65536},
+        {(size_t)1 << 32, (size_t)1 << 32},
+        {SIZE_MAX / 2 + 1, 2},
+        {SIZE_MAX, SIZE_MAX},
+        {3, SIZE_MAX / 2},
+        {(size_t)1 << 63, 2},
+        {65537, SIZE_MAX / 65536},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         errno = 0;
         void *p = calloc(pairs[i][0], pairs[i][1]);
-        CHECK(p == NULL && errno == ENOMEM, "calloc(%zu, %zu) gives %p, errno %d", pairs[i][0], pairs[i][1], p,
-              errno);
+        CHECK(p == NULL && errno == ENOMEM, "calloc(%zu, %zu) gives %p, errno %d", pairs[i][0], pairs[i][1],
+              p, errno);
         errno = 0;
         p = reallocarray(NULL, pairs[i][0], pairs[i][1]);
         CHECK(p == NULL && errno == ENOMEM, "reallocarray(NULL, %zu, %zu) gives %p, errno %d", pairs[i][0],
@@ -241,7 +246,8 @@ static void other_ways_to_free(void) {
         return;
     }
     NEED(cfree != NULL, "cfree is not there: programs of glibc before 2.26 use it");
-    NEED(free_sized != NULL && free_aligned_sized != NULL, "C23's free_sized, free_aligned_sized are not there");
+    NEED(free_sized != NULL && free_aligned_sized != NULL,
+         "C23's free_sized, free_aligned_sized are not there");
     const mod_alloc_stats before = whole_now();
     for (size_t size = 0; size < 100000; size = size * 2 + 1) {
         cfree(malloc(size));
@@ -256,7 +262,8 @@ static void other_ways_to_free(void) {
     const mod_alloc_stats after = whole_now();
     CHECK_EQ(after.live_count, before.live_count, "all is freed");
     CHECK_EQ(after.current_bytes, before.current_bytes, "all is freed");
-    CHECK_EQ(after.free_count - before.free_count, after.alloc_count - before.alloc_count, "one free a block");
+    CHECK_EQ(after.free_count - before.free_count, after.alloc_count - before.alloc_count,
+             "one free a block");
 }
 
 static void tuning_and_statistics(void) {
@@ -313,10 +320,17 @@ static void names_are_ours(void) {
         return;
     }
     static const char *const names[] = {
-        "malloc",  "calloc",     "realloc",       "reallocarray", "free",        "cfree",  "aligned_alloc",
-        "posix_memalign", "memalign", "valloc",   "pvalloc",      "malloc_usable_size", "free_sized",
-        "free_aligned_sized", "mallinfo2", "malloc_trim", "mallopt", "malloc_info", "malloc_stats",
-        "__libc_malloc", "__libc_free",
+        "malloc",        "calloc",
+        "realloc",       "reallocarray",
+        "free",          "cfree",
+        "aligned_alloc", "posix_memalign",
+        "memalign",      "valloc",
+        "pvalloc",       "malloc_usable_size",
+        "free_sized",    "free_aligned_sized",
+        "mallinfo2",     "malloc_trim",
+        "mallopt",       "malloc_info",
+        "malloc_stats",  "__libc_malloc",
+        "__libc_free",
     };
     Dl_info ours;
     void *const snapshot = dlsym(RTLD_DEFAULT, "mod_alloc_snapshot");

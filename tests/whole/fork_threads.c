@@ -93,8 +93,9 @@ static void child(int depth) {
                  .free_count = blocks + freed, .total_bytes = bytes, .current_bytes = -freed_bytes,
                  .live_count = -freed, .requested_bytes = asked);
     const mod_alloc_stats now = whole_now();
-    CHECK(now.peak_bytes >= before.current_bytes + (uint64_t)bytes, "the child's peak %" PRIu64
-          " is lower than what it held, %" PRIu64, now.peak_bytes, before.current_bytes + (uint64_t)bytes);
+    CHECK(now.peak_bytes >= before.current_bytes + (uint64_t)bytes,
+          "the child's peak %" PRIu64 " is lower than what it held, %" PRIu64, now.peak_bytes,
+          before.current_bytes + (uint64_t)bytes);
     CHECK(now.peak_bytes < (uint64_t)1 << 40 && now.live_count < 1000000, "a child's counter has wrapped");
     pthread_t thread;
     NEED(pthread_create(&thread, NULL, short_thread, NULL) == 0, "no thread in the child");

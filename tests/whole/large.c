@@ -74,9 +74,8 @@ static void aligned_blocks_do_not_overlap(void) {
 }
 
 static void calloc_gives_zeroes(void) {
-    static const size_t sizes[] = {1,         100,      1024,      1025,     5000,     65536,
-                                   131072,    131073,   MIB,       5 * MIB,  16 * MIB, 16 * MIB + 1,
-                                   17 * MIB,  40 * MIB, 100 * MIB};
+    static const size_t sizes[] = {1,   100,     1024,     1025,         5000,     65536,    131072,   131073,
+                                   MIB, 5 * MIB, 16 * MIB, 16 * MIB + 1, 17 * MIB, 40 * MIB, 100 * MIB};
     for (int round = 0; round < 3; round++) {
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
             const size_t size = sizes[i];

@@ -133,9 +133,8 @@ static void the_ways_to_end(void) {
         int value;
         const char *output;
     } ways[] = {
-        {"return", false, 11, "at exit\n"}, {"exit", false, 12, "at exit\n"},
-        {"_exit", false, 13, ""},           {"quick_exit", false, 14, ""},
-        {"abort", true, SIGABRT, ""},       {"kill", true, SIGKILL, ""},
+        {"return", false, 11, "at exit\n"},  {"exit", false, 12, "at exit\n"}, {"_exit", false, 13, ""},
+        {"quick_exit", false, 14, ""},       {"abort", true, SIGABRT, ""},     {"kill", true, SIGKILL, ""},
         {"pthread_exit", true, SIGALRM, ""}, {"thread exit", false, 16, ""},
     };
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
@@ -144,8 +143,8 @@ static void the_ways_to_end(void) {
         const bool signalled = WIFSIGNALED(status);
         const int value = signalled ? WTERMSIG(status) : WEXITSTATUS(status);
         CHECK(signalled == ways[i].signalled && value == ways[i].value,
-              "a process that ends by %s: %s %d, expected %s %d", ways[i].way, signalled ? "signal" : "status",
-              value, ways[i].signalled ? "signal" : "status", ways[i].value);
+              "a process that ends by %s: %s %d, expected %s %d", ways[i].way,
+              signalled ? "signal" : "status", value, ways[i].signalled ? "signal" : "status", ways[i].value);
         CHECK(strcmp(output, ways[i].output) == 0, "a process that ends by %s writes '%s', expected '%s'",
               ways[i].way, output, ways[i].output);
     }
@@ -197,7 +196,8 @@ static void through_a_shell(void) {
     FILE *stream = popen(command, "r");
     NEED(stream != NULL, "popen");
     char line[100] = "";
-    CHECK(fgets(line, sizeof line, stream) != NULL && strcmp(line, "at exit\n") == 0, "popen reads '%s'", line);
+    CHECK(fgets(line, sizeof line, stream) != NULL && strcmp(line, "at exit\n") == 0, "popen reads '%s'",
+          line);
     status = pclose(stream);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 12, "pclose: status %#x", (unsigned)status);
     count_exactly("after system and popen");

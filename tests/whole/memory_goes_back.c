@@ -66,7 +66,8 @@ int main(int arguments, char **argument) {
         seconds = (double)(now.tv_sec - begin.tv_sec) + (double)(now.tv_nsec - begin.tv_nsec) / 1e9;
     }
     CHECK(full > 200 * MB, "only %zu bytes were resident when all was live", full);
-    CHECK(resident < 40 * MB, "%.1f s after 230 MB were freed %zu bytes are still resident", seconds, resident);
+    CHECK(resident < 40 * MB, "%.1f s after 230 MB were freed %zu bytes are still resident", seconds,
+          resident);
     printf("%zu MB resident when full, %zu MB after %.2f s\n", full / MB, resident / MB, seconds);
     return whole_end();
 }

@@ -36,9 +36,10 @@ static int late(const char *library_name) {
     mod_alloc_stats stats;
     memset(&stats, 0xFF, sizeof stats);
     snapshot(&stats);
-    CHECK(stats.alloc_count == 0 && stats.current_bytes == 0 && stats.peak_bytes == 0 && stats.free_count == 0,
-          "figures of a malloc that is not used: %" PRIu64 " allocations, %" PRIu64 " bytes", stats.alloc_count,
-          stats.current_bytes);
+    CHECK(stats.alloc_count == 0 && stats.current_bytes == 0 && stats.peak_bytes == 0
+              && stats.free_count == 0,
+          "figures of a malloc that is not used: %" PRIu64 " allocations, %" PRIu64 " bytes",
+          stats.alloc_count, stats.current_bytes);
     char *copy = strdup("still works");
     CHECK(strcmp(copy, "still works") == 0, "strdup");
     free(copy);

@@ -29,7 +29,8 @@ static int failures;
 static void check(bool claim, const char *what, long long found = 0, long long expected = 0) {
     if (!claim) {
         failures++;
-        dprintf(STDERR_FILENO, "operators.cpp: not so: %s (found %lld, expected %lld)\n", what, found, expected);
+        dprintf(STDERR_FILENO, "operators.cpp: not so: %s (found %lld, expected %lld)\n", what, found,
+                expected);
     }
 }
 
@@ -48,8 +49,8 @@ static const std::size_t impossible = static_cast<std::size_t>(PTRDIFF_MAX) - 40
 static volatile std::size_t too_much = impossible;
 
 /* One allocation and one deallocation, and what they must count. */
-template <typename New, typename Delete> static void pair(const char *what, std::size_t size, std::size_t alignment,
-                                                          New allocate, Delete release) {
+template <typename New, typename Delete>
+static void pair(const char *what, std::size_t size, std::size_t alignment, New allocate, Delete release) {
     const mod_alloc_stats before = now();
     void *p = allocate();
     const mod_alloc_stats during = now();
@@ -74,17 +75,24 @@ template <typename New, typename Delete> static void pair(const char *what, std:
 
 static void plain_forms() {
     for (const std::size_t size : sizes) {
-        pair("new, delete", size, 16, [=] { return ::operator new(size); }, [](void *p) { ::operator delete(p); });
-        pair("new, delete sized", size, 16, [=] { return ::operator new(size); },
-             [=](void *p) { ::operator delete(p, size); });
-        pair("new[], delete[]", size, 16, [=] { return ::operator new[](size); },
-             [](void *p) { ::operator delete[](p); });
-        pair("new[], delete[] sized", size, 16, [=] { return ::operator new[](size); },
-             [=](void *p) { ::operator delete[](p, size); });
-        pair("new nothrow, delete nothrow", size, 16, [=] { return ::operator new(size, std::nothrow); },
-             [](void *p) { ::operator delete(p, std::nothrow); });
-        pair("new[] nothrow, delete[] nothrow", size, 16, [=] { return ::operator new[](size, std::nothrow); },
-             [](void *p) { ::operator delete[](p, std::nothrow); });
+        pair(
+            "new, delete", size, 16, [=] { return ::operator new(size); },
+            [](void *p) { ::operator delete(p); });
+        pair(
+            "new, delete sized", size, 16, [=] { return ::operator new(size); },
+            [=](void *p) { ::operator delete(p, size); });
+        pair(
+            "new[], delete[]", size, 16, [=] { return ::operator new[](size); },
+            [](void *p) { ::operator delete[](p); });
+        pair(
+            "new[], delete[] sized", size, 16, [=] { return ::operator new[](size); },
+            [=](void *p) { ::operator delete[](p, size); });
+        pair(
+            "new nothrow, delete nothrow", size, 16, [=] { return ::operator new(size, std::nothrow); },
+            [](void *p) { ::operator delete(p, std::nothrow); });
+        pair(
+            "new[] nothrow, delete[] nothrow", size, 16, [=] { return ::operator new[](size, std::nothrow); },
+            [](void *p) { ::operator delete[](p, std::nothrow); });
     }
 }
 
@@ -92,18 +100,24 @@ static void aligned_forms() {
     for (const std::size_t size : sizes) {
         for (std::size_t n = 32; n <= 4096; n *= 2) {
             const std::align_val_t a{n};
-            pair("new aligned", size, n, [=] { return ::operator new(size, a); },
-                 [=](void *p) { ::operator delete(p, a); });
-            pair("new aligned, delete sized", size, n, [=] { return ::operator new(size, a); },
-                 [=](void *p) { ::operator delete(p, size, a); });
-            pair("new[] aligned", size, n, [=] { return ::operator new[](size, a); },
-                 [=](void *p) { ::operator delete[](p, a); });
-            pair("new[] aligned, delete[] sized", size, n, [=] { return ::operator new[](size, a); },
-                 [=](void *p) { ::operator delete[](p, size, a); });
-            pair("new aligned nothrow", size, n, [=] { return ::operator new(size, a, std::nothrow); },
-                 [=](void *p) { ::operator delete(p, a, std::nothrow); });
-            pair("new[] aligned nothrow", size, n, [=] { return ::operator new[](size, a, std::nothrow); },
-                 [=](void *p) { ::operator delete[](p, a, std::nothrow); });
+            pair(
+                "new aligned", size, n, [=] { return ::operator new(size, a); },
+                [=](void *p) { ::operator delete(p, a); });
+            pair(
+                "new aligned, delete sized", size, n, [=] { return ::operator new(size, a); },
+                [=](void *p) { ::operator delete(p, size, a); });
+            pair(
+                "new[] aligned", size, n, [=] { return ::operator new[](size, a); },
+                [=](void *p) { ::operator delete[](p, a); });
+            pair(
+                "new[] aligned, delete[] sized", size, n, [=] { return ::operator new[](size, a); },
+                [=](void *p) { ::operator delete[](p, size, a); });
+            pair(
+                "new aligned nothrow", size, n, [=] { return ::operator new(size, a, std::nothrow); },
+                [=](void *p) { ::operator delete(p, a, std::nothrow); });
+            pair(
+                "new[] aligned nothrow", size, n, [=] { return ::operator new[](size, a, std::nothrow); },
+                [=](void *p) { ::operator delete[](p, a, std::nothrow); });
         }
     }
 }
@@ -114,7 +128,7 @@ static void delete_of_null() {
     const std::align_val_t a{64};
     ::operator delete(null);
     ::operator delete[](null);
-    ::operator delete(null, std::size_t{8});
+    ::operator delete (null, std::size_t{8});
     ::operator delete[](null, std::size_t{8});
     ::operator delete(null, a);
     ::operator delete[](null, std::size_t{8}, a);
@@ -188,14 +202,22 @@ template <typename F> static void handled(const char *what, F f, bool nothrow) {
 static void the_new_handler() {
     const std::align_val_t a{64};
     const std::size_t n = too_much;
-    handled("new runs the handler", [=] { return ::operator new(n); }, false);
-    handled("new[] runs the handler", [=] { return ::operator new[](n); }, false);
-    handled("new aligned runs the handler", [=] { return ::operator new(n, a); }, false);
-    handled("new[] aligned runs the handler", [=] { return ::operator new[](n, a); }, false);
-    handled("new nothrow runs the handler", [=] { return ::operator new(n, std::nothrow); }, true);
-    handled("new[] nothrow runs the handler", [=] { return ::operator new[](n, std::nothrow); }, true);
-    handled("new aligned nothrow runs the handler", [=] { return ::operator new(n, a, std::nothrow); }, true);
-    handled("new[] aligned nothrow runs the handler", [=] { return ::operator new[](n, a, std::nothrow); }, true);
+    handled(
+        "new runs the handler", [=] { return ::operator new(n); }, false);
+    handled(
+        "new[] runs the handler", [=] { return ::operator new[](n); }, false);
+    handled(
+        "new aligned runs the handler", [=] { return ::operator new(n, a); }, false);
+    handled(
+        "new[] aligned runs the handler", [=] { return ::operator new[](n, a); }, false);
+    handled(
+        "new nothrow runs the handler", [=] { return ::operator new(n, std::nothrow); }, true);
+    handled(
+        "new[] nothrow runs the handler", [=] { return ::operator new[](n, std::nothrow); }, true);
+    handled(
+        "new aligned nothrow runs the handler", [=] { return ::operator new(n, a, std::nothrow); }, true);
+    handled(
+        "new[] aligned nothrow runs the handler", [=] { return ::operator new[](n, a, std::nothrow); }, true);
 
     handler_calls = 0;
     std::set_new_handler(handler_that_throws);
@@ -209,7 +231,7 @@ static void the_new_handler() {
 
     handler_calls = 0;
     std::set_new_handler(handler_that_throws_bad_alloc);
-    check(::operator new(n, std::nothrow) == nullptr && handler_calls == 1,
+    check(::operator new(n, std::nothrow) == nullptr &&handler_calls == 1,
           "new nothrow turns the handler's bad_alloc into nullptr", handler_calls, 1);
     std::set_new_handler(nullptr);
 }
@@ -232,7 +254,7 @@ static void a_handler_that_helps() {
     handler_calls = 0;
     std::set_new_handler(handler_that_lifts_the_limit);
     void *p = nullptr;
-    check(!throws_bad_alloc([&] { p = ::operator new(std::size_t{3} << 30); }), "new tries again");
+    check(!throws_bad_alloc([&] { p = ::operator new (std::size_t{3} << 30); }), "new tries again");
     check(p != nullptr && handler_calls == 1, "the handler ran once and helped", handler_calls, 1);
     ::operator delete(p);
     std::set_new_handler(nullptr);

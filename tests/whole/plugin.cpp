@@ -23,7 +23,9 @@ __attribute__((destructor)) static void on_unload() {
 
 struct local_object {
     void *p = malloc(1000);
-    ~local_object() { free(p); }
+    ~local_object() {
+        free(p);
+    }
 };
 static thread_local local_object local;
 
@@ -35,5 +37,9 @@ extern "C" int plugin_work(int turns) {
     return static_cast<int>(words.size()) + (local.p != nullptr ? 1 : 0) + static_cast<int>(loaded->size());
 }
 
-extern "C" void *plugin_block(std::size_t size) { return malloc(size); }
-extern "C" void plugin_free(void *p) { free(p); }
+extern "C" void *plugin_block(std::size_t size) {
+    return malloc(size);
+}
+extern "C" void plugin_free(void *p) {
+    free(p);
+}

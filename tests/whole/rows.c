@@ -11,13 +11,59 @@
 
 /* Around each limit at which mimalloc, or we, take another path. */
 static const size_t sizes[] = {
-    0,           1,           7,           8,          9,         15,         16,         17,
-    24,          25,          48,          64,         100,       128,        255,        256,
-    257,         511,         512,         513,        1000,      1016,       1023,       1024,
-    1025,        2048,        4000,        4096,       8191,      8192,       8193,       16384,
-    16385,       65536,       100000,      128 * KIB - 1, 128 * KIB, 128 * KIB + 1, 200000, 512 * KIB,
-    512 * KIB + 1, MIB,       4 * MIB,     4 * MIB + 1, 16 * MIB - 1, 16 * MIB, 16 * MIB + 1, 17 * MIB,
-    32 * MIB,    33 * MIB,    100 * MIB,   GIB,        GIB + 1,
+    0,
+    1,
+    7,
+    8,
+    9,
+    15,
+    16,
+    17,
+    24,
+    25,
+    48,
+    64,
+    100,
+    128,
+    255,
+    256,
+    257,
+    511,
+    512,
+    513,
+    1000,
+    1016,
+    1023,
+    1024,
+    1025,
+    2048,
+    4000,
+    4096,
+    8191,
+    8192,
+    8193,
+    16384,
+    16385,
+    65536,
+    100000,
+    128 * KIB - 1,
+    128 * KIB,
+    128 * KIB + 1,
+    200000,
+    512 * KIB,
+    512 * KIB + 1,
+    MIB,
+    4 * MIB,
+    4 * MIB + 1,
+    16 * MIB - 1,
+    16 * MIB,
+    16 * MIB + 1,
+    17 * MIB,
+    32 * MIB,
+    33 * MIB,
+    100 * MIB,
+    GIB,
+    GIB + 1,
 };
 #define SIZES (sizeof sizes / sizeof sizes[0])
 
@@ -37,8 +83,8 @@ static void allocate_and_free(size_t size) {
     NEED(p != NULL, "malloc(%zu) gives NULL", size);
     int64_t block = usable(p);
     CHECK(block >= (int64_t)size, "malloc(%zu): usable size is %" PRId64, size, block);
-    CHECK_CHANGE(row("malloc", size), before, .alloc_count = 1, .total_bytes = block,
-                 .current_bytes = block, .live_count = 1, .requested_bytes = (int64_t)size);
+    CHECK_CHANGE(row("malloc", size), before, .alloc_count = 1, .total_bytes = block, .current_bytes = block,
+                 .live_count = 1, .requested_bytes = (int64_t)size);
     before = whole_now();
     free(p);
     CHECK_CHANGE(row("free", size), before, .free_count = 1, .current_bytes = -block, .live_count = -1);
@@ -47,8 +93,8 @@ static void allocate_and_free(size_t size) {
     p = calloc(size, 1);
     NEED(p != NULL, "calloc(%zu, 1) gives NULL", size);
     block = usable(p);
-    CHECK_CHANGE(row("calloc", size), before, .alloc_count = 1, .total_bytes = block,
-                 .current_bytes = block, .live_count = 1, .requested_bytes = (int64_t)size);
+    CHECK_CHANGE(row("calloc", size), before, .alloc_count = 1, .total_bytes = block, .current_bytes = block,
+                 .live_count = 1, .requested_bytes = (int64_t)size);
     free(p);
     CHECK_CHANGE(row("calloc and free", size), before, .alloc_count = 1, .free_count = 1,
                  .total_bytes = block, .requested_bytes = (int64_t)size);
@@ -58,15 +104,14 @@ static void calloc_asks_for_the_product(void) {
     const mod_alloc_stats before = whole_now();
     void *p = calloc((size_t)7, 13);
     const int64_t block = usable(p);
-    CHECK_CHANGE("calloc(7, 13)", before, .alloc_count = 1, .total_bytes = block,
-                 .current_bytes = block, .live_count = 1, .requested_bytes = 91);
+    CHECK_CHANGE("calloc(7, 13)", before, .alloc_count = 1, .total_bytes = block, .current_bytes = block,
+                 .live_count = 1, .requested_bytes = 91);
     free(p);
 }
 
 /* An over-aligned block may be larger than what malloc_usable_size tells; but free takes off exactly what
  * the allocation added. */
-static void aligned(const char *call, void *p, size_t size, size_t alignment,
-                    const mod_alloc_stats *before) {
+static void aligned(const char *call, void *p, size_t size, size_t alignment, const mod_alloc_stats *before) {
     NEED(p != NULL, "%s(%zu, %zu) gives NULL", call, alignment, size);
     CHECK((uintptr_t)p % alignment == 0, "%s(%zu, %zu) gives %p", call, alignment, size, p);
     const mod_alloc_stats after = whole_now();
@@ -78,12 +123,15 @@ static void aligned(const char *call, void *p, size_t size, size_t alignment,
     const int64_t most = (int64_t)((size + alignment) * 5 / 4 + 64 * KIB);
     CHECK(block <= most || size > 4 * MIB, "%s(%zu, %zu): counted %" PRId64, call, alignment, size, block);
     whole_compare(__FILE__, __LINE__, row(call, size), change,
-                  (whole_change){.alloc_count = 1, .total_bytes = block, .current_bytes = block,
-                                 .live_count = 1, .requested_bytes = (int64_t)size});
+                  (whole_change){.alloc_count = 1,
+                                 .total_bytes = block,
+                                 .current_bytes = block,
+                                 .live_count = 1,
+                                 .requested_bytes = (int64_t)size});
     const mod_alloc_stats before_free = whole_now();
     free(p);
-    CHECK_CHANGE(row("free of an aligned block", size), before_free, .free_count = 1,
-                 .current_bytes = -block, .live_count = -1);
+    CHECK_CHANGE(row("free of an aligned block", size), before_free, .free_count = 1, .current_bytes = -block,
+                 .live_count = -1);
 }
 
 static void aligned_calls(size_t size, size_t alignment) {
@@ -122,11 +170,12 @@ static void *reallocated(void *p, size_t size) {
     const int64_t new_block = usable(q);
     CHECK(new_block >= (int64_t)size, "realloc to %zu: usable size is %" PRId64, size, new_block);
     const int64_t growth = new_block - old_block;
-    CHECK_CHANGE(row(growth == 0 ? "realloc that stays" : growth > 0 ? "realloc that grows"
-                                                                     : "realloc that shrinks",
+    CHECK_CHANGE(row(growth == 0  ? "realloc that stays"
+                     : growth > 0 ? "realloc that grows"
+                                  : "realloc that shrinks",
                      size),
-                 before, .alloc_count = 1, .total_bytes = growth > 0 ? growth : 0,
-                 .current_bytes = growth, .requested_bytes = (int64_t)size);
+                 before, .alloc_count = 1, .total_bytes = growth > 0 ? growth : 0, .current_bytes = growth,
+                 .requested_bytes = (int64_t)size);
     return q;
 }
 
@@ -134,11 +183,31 @@ static void reallocs(void) {
     static const struct {
         size_t from, to;
     } steps[] = {
-        {100, 101},       {100, 112},        {100, 60},         {100, 10},        {10, 1000},
-        {1000, 1001},     {1000, 1500},      {1024, 1025},      {5000, 4900},     {5000, 100},
-        {1, 1},           {8, 16},           {16, 8},           {100000, 100001}, {100000, 200000},
-        {200000, 150000}, {200000, 5},       {MIB, MIB + 1},    {MIB, 17 * MIB},  {17 * MIB, MIB},
-        {20 * MIB, 19 * MIB}, {20 * MIB, 64 * MIB}, {64 * MIB, 16}, {16, 64 * MIB}, {GIB, GIB + 4096},
+        {100, 101},
+        {100, 112},
+        {100, 60},
+        {100, 10},
+        {10, 1000},
+        {1000, 1001},
+        {1000, 1500},
+        {1024, 1025},
+        {5000, 4900},
+        {5000, 100},
+        {1, 1},
+        {8, 16},
+        {16, 8},
+        {100000, 100001},
+        {100000, 200000},
+        {200000, 150000},
+        {200000, 5},
+        {MIB, MIB + 1},
+        {MIB, 17 * MIB},
+        {17 * MIB, MIB},
+        {20 * MIB, 19 * MIB},
+        {20 * MIB, 64 * MIB},
+        {64 * MIB, 16},
+        {16, 64 * MIB},
+        {GIB, GIB + 4096},
     };
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
         unsigned char *p = (unsigned char *)malloc(steps[i].from);
@@ -155,8 +224,8 @@ static void reallocs(void) {
         const int64_t block = usable(p);
         const mod_alloc_stats before = whole_now();
         free(p);
-        CHECK_CHANGE(row("free after realloc", steps[i].to), before, .free_count = 1,
-                     .current_bytes = -block, .live_count = -1);
+        CHECK_CHANGE(row("free after realloc", steps[i].to), before, .free_count = 1, .current_bytes = -block,
+                     .live_count = -1);
     }
 }
 
@@ -164,8 +233,8 @@ static void realloc_of_null_is_malloc(void) {
     const mod_alloc_stats before = whole_now();
     void *p = realloc(NULL, (size_t)123);
     const int64_t block = usable(p);
-    CHECK_CHANGE("realloc(NULL, 123)", before, .alloc_count = 1, .total_bytes = block,
-                 .current_bytes = block, .live_count = 1, .requested_bytes = 123);
+    CHECK_CHANGE("realloc(NULL, 123)", before, .alloc_count = 1, .total_bytes = block, .current_bytes = block,
+                 .live_count = 1, .requested_bytes = 123);
     free(p);
 }
 
@@ -229,8 +298,7 @@ static void what_fails_counts_nothing(void) {
     CHECK_CHANGE("calloc that fails", before, .alloc_count = 0);
     CHECK(realloc(held, SIZE_MAX - 64) == NULL, "realloc(p, SIZE_MAX - 64)");
     CHECK(realloc(held, (size_t)1 << 56) == NULL, "realloc(p, 2^56)");
-    CHECK(reallocarray(held, (size_t)1 << 33, (size_t)1 << 33) == NULL,
-          "reallocarray(p, 2^33, 2^33)");
+    CHECK(reallocarray(held, (size_t)1 << 33, (size_t)1 << 33) == NULL, "reallocarray(p, 2^33, 2^33)");
     CHECK_CHANGE("realloc that fails", before, .alloc_count = 0);
     CHECK(posix_memalign(&out, (size_t)24, 8) == EINVAL, "posix_memalign(24, 8)");
     CHECK(posix_memalign(&out, 64, SIZE_MAX - 32) == ENOMEM, "posix_memalign(64, SIZE_MAX - 32)");

@@ -65,12 +65,8 @@ static void allocate(size_t i, uint64_t *state) {
     bool over_aligned = false;
     const mod_alloc_stats before = whole_now();
     switch (whole_random(state) % 8) {
-    case 0:
-        p = calloc(1, size);
-        break;
-    case 1:
-        p = realloc(NULL, size);
-        break;
+    case 0: p = calloc(1, size); break;
+    case 1: p = realloc(NULL, size); break;
     case 2: {
         const size_t alignment = (size_t)16 << whole_random(state) % 9;
         over_aligned = alignment > 16;
@@ -78,8 +74,7 @@ static void allocate(size_t i, uint64_t *state) {
         NEED((uintptr_t)p % alignment == 0, "aligned_alloc(%zu, %zu) gives %p", alignment, size, (void *)p);
         break;
     }
-    default:
-        p = malloc(size);
+    default: p = malloc(size);
     }
     NEED(p != NULL, "no block of %zu bytes", size);
     slot[i].p = p;
@@ -106,8 +101,8 @@ static void reallocate(size_t i, uint64_t *state) {
     /* A block that stays where it is may still be an over-aligned one. */
     const bool stays = p == slot[i].p;
     const mod_alloc_stats after = whole_now();
-    const uint64_t block = stays ? slot[i].block + after.current_bytes - before.current_bytes
-                                 : malloc_usable_size(p);
+    const uint64_t block =
+        stays ? slot[i].block + after.current_bytes - before.current_bytes : malloc_usable_size(p);
     m.alloc_count++;
     m.requested += size;
     m.total += block > slot[i].block ? block - slot[i].block : 0;
@@ -141,8 +136,8 @@ static bool compare(int step) {
     CHECK_EQ(now.requested_bytes, m.requested, where);
     CHECK_EQ(now.peak_bytes, m.peak, where);
     CHECK(now.peak_live_count >= m.peak_live_low && now.peak_live_count <= m.peak_live_high,
-          "%s: peak_live_count is %" PRIu64 ", expected %" PRIu64 " to %" PRIu64, where,
-          now.peak_live_count, m.peak_live_low, m.peak_live_high);
+          "%s: peak_live_count is %" PRIu64 ", expected %" PRIu64 " to %" PRIu64, where, now.peak_live_count,
+          m.peak_live_low, m.peak_live_high);
     return whole_failures == failures;
 }
 

@@ -32,8 +32,8 @@ static void read_all(void) {
          "a handler sees %" PRIu64 " bytes live, %" PRIu64 " blocks, a peak of %" PRIu64, stats.current_bytes,
          stats.live_count, stats.peak_bytes);
     mod_alloc_thread_snapshot(&stats);
-    NEED(stats.alloc_count < 1 << 24 && stats.current_bytes < 1 << 24, "a handler sees %" PRIu64 " allocations",
-         stats.alloc_count);
+    NEED(stats.alloc_count < 1 << 24 && stats.current_bytes < 1 << 24,
+         "a handler sees %" PRIu64 " allocations", stats.alloc_count);
     mod_alloc_sampling_stats sampling;
     mod_alloc_sampling(&sampling);
     NEED(mod_alloc_is_active() == 1, "not active");
@@ -81,13 +81,13 @@ static void own_calls(const char *name) {
     } else if (strcmp(name, "window") == 0) {
         mod_alloc_profiler_start(&window);
         mod_alloc_profiler_stop(&window, &stats);
-        NEED(stats.alloc_count <= 2 && stats.free_count <= 2, "a window saw %" PRIu64 " allocations of 2 or none",
-             stats.alloc_count);
+        NEED(stats.alloc_count <= 2 && stats.free_count <= 2,
+             "a window saw %" PRIu64 " allocations of 2 or none", stats.alloc_count);
     } else if (strcmp(name, "thread_window") == 0) {
         mod_alloc_thread_profiler_start(&window);
         mod_alloc_thread_profiler_stop(&window, &stats);
-        NEED(stats.alloc_count <= 2 && stats.free_count <= 2, "a window saw %" PRIu64 " allocations of 2 or none",
-             stats.alloc_count);
+        NEED(stats.alloc_count <= 2 && stats.free_count <= 2,
+             "a window saw %" PRIu64 " allocations of 2 or none", stats.alloc_count);
     } else {
         NEED(strcmp(name, "reset") == 0, "no run is called '%s'", name);
         mod_alloc_reset();
@@ -151,8 +151,8 @@ static int traced(const char *name) {
     sigaction(SIGUSR1, &action, NULL);
     ptrace(PTRACE_TRACEME, 0, NULL, NULL);
     int64_t allocs, frees;
-    reads_only = strcmp(name, "small") == 0 || strcmp(name, "medium") == 0 || strcmp(name, "calloc") == 0 ||
-                 strcmp(name, "realloc") == 0;
+    reads_only = strcmp(name, "small") == 0 || strcmp(name, "medium") == 0 || strcmp(name, "calloc") == 0
+                 || strcmp(name, "realloc") == 0;
     count_at_start = whole_now().alloc_count;
     short_run(name, &allocs, &frees); /* the first time takes the slow paths; then it is always the same */
     short_run(name, &allocs, &frees);
@@ -173,7 +173,8 @@ static int traced(const char *name) {
             CHECK_EQ(change.free_count, frees + frees_of_handler, "free_count");
         }
         const int64_t realloc_calls = allocs == 4 ? 2 : 0;
-        CHECK_EQ(change.live_count, allocs + allocs_of_handler - realloc_calls - frees - frees_of_handler, "live");
+        CHECK_EQ(change.live_count, allocs + allocs_of_handler - realloc_calls - frees - frees_of_handler,
+                 "live");
         if (whole_failures > 0) {
             _exit(1);
         }
@@ -219,7 +220,10 @@ int main(int count, char **argument) {
             whole_run_stepped = true;
         }
         NEED(stop == SIGSTOP, "%s: a signal after %ld instructions: the child %s", name, steps,
-             stop == -1 ? "has ended" : stop == SIGSEGV ? "crashed" : stop == SIGABRT ? "aborted" : "stopped");
+             stop == -1        ? "has ended"
+             : stop == SIGSEGV ? "crashed"
+             : stop == SIGABRT ? "aborted"
+                               : "stopped");
         stop = resume(pid, PTRACE_CONT, 0); /* to the next run's start, through the checks */
         NEED(stop == SIGSTOP, "%s: a signal after %ld instructions: the child %s", name, steps,
              stop == -1 ? "has found a difference" : "stopped");

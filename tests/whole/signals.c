@@ -28,7 +28,8 @@ static void handler(int signal_number) {
     mod_alloc_stats stats;
     mod_alloc_snapshot(&stats);
     CHECK(stats.alloc_count < UINT64_C(1) << 40 && stats.current_bytes < UINT64_C(1) << 40,
-          "a handler reads %" PRIu64 " allocations, %" PRIu64 " bytes", stats.alloc_count, stats.current_bytes);
+          "a handler reads %" PRIu64 " allocations, %" PRIu64 " bytes", stats.alloc_count,
+          stats.current_bytes);
     mod_alloc_thread_snapshot(&stats);
     if (is_in_malloc) {
         handled_in_malloc++;

@@ -85,7 +85,8 @@ static void sums_over_threads(void) {
     const mod_alloc_stats now = whole_now();
     const uint64_t true_peak = before_all.current_bytes + (uint64_t)bytes;
     CHECK(now.peak_bytes + (uint64_t)THREADS * MOD_ALLOC_PEAK_SLACK >= true_peak,
-          "peak %" PRIu64 " is lower than the true %" PRIu64 " by more than the slack", now.peak_bytes, true_peak);
+          "peak %" PRIu64 " is lower than the true %" PRIu64 " by more than the slack", now.peak_bytes,
+          true_peak);
     pthread_barrier_wait(&barrier);
     for (int i = 0; i < THREADS; i++) {
         pthread_join(thread[i], NULL);

@@ -47,8 +47,8 @@
 static int whole_failures;
 
 __attribute__((format(printf, 4, 5), unused)) static void whole_fail(const char *file, int line,
-                                                                      const char *claim,
-                                                                      const char *format, ...) {
+                                                                     const char *claim, const char *format,
+                                                                     ...) {
     char text[1024];
     const int head = snprintf(text, sizeof text, "%s:%d: not so: %s: ", file, line, claim);
     size_t used = head > 0 ? (size_t)head : 0;
@@ -70,30 +70,30 @@ __attribute__((format(printf, 4, 5), unused)) static void whole_fail(const char 
 }
 
 /* A claim, and a printf format that says what was found. */
-#define CHECK(claim, ...)                                                                          \
-    do {                                                                                           \
-        if (!(claim)) {                                                                            \
-            whole_fail(__FILE__, __LINE__, #claim, __VA_ARGS__);                                   \
-        }                                                                                          \
+#define CHECK(claim, ...)                                                                                    \
+    do {                                                                                                     \
+        if (!(claim)) {                                                                                      \
+            whole_fail(__FILE__, __LINE__, #claim, __VA_ARGS__);                                             \
+        }                                                                                                    \
     } while (0)
 
-#define CHECK_EQ(found, expected, name)                                                            \
-    do {                                                                                           \
-        const int64_t found_ = (int64_t)(found);                                                   \
-        const int64_t expected_ = (int64_t)(expected);                                             \
-        if (found_ != expected_) {                                                                 \
-            whole_fail(__FILE__, __LINE__, #found " == " #expected,                                \
-                       "%s: found %" PRId64 ", expected %" PRId64, (name), found_, expected_);     \
-        }                                                                                          \
+#define CHECK_EQ(found, expected, name)                                                                      \
+    do {                                                                                                     \
+        const int64_t found_ = (int64_t)(found);                                                             \
+        const int64_t expected_ = (int64_t)(expected);                                                       \
+        if (found_ != expected_) {                                                                           \
+            whole_fail(__FILE__, __LINE__, #found " == " #expected,                                          \
+                       "%s: found %" PRId64 ", expected %" PRId64, (name), found_, expected_);               \
+        }                                                                                                    \
     } while (0)
 
 /* What is needed to go on; without it the program ends here. */
-#define NEED(claim, ...)                                                                           \
-    do {                                                                                           \
-        if (!(claim)) {                                                                            \
-            whole_fail(__FILE__, __LINE__, #claim, __VA_ARGS__);                                   \
-            _exit(1);                                                                              \
-        }                                                                                          \
+#define NEED(claim, ...)                                                                                     \
+    do {                                                                                                     \
+        if (!(claim)) {                                                                                      \
+            whole_fail(__FILE__, __LINE__, #claim, __VA_ARGS__);                                             \
+            _exit(1);                                                                                        \
+        }                                                                                                    \
     } while (0)
 
 __attribute__((unused)) static bool whole_is_active(void) {
@@ -155,11 +155,11 @@ __attribute__((unused)) static void whole_compare(const char *file, int line, co
 }
 
 /* The counters' change since `before` is this, field by field; fields not named are 0. */
-#define CHECK_CHANGE(what, before, ...)                                                            \
-    do {                                                                                           \
-        const mod_alloc_stats after_ = whole_now();                                                \
-        whole_compare(__FILE__, __LINE__, (what), whole_changed(&(before), &after_),               \
-                      (whole_change){__VA_ARGS__});                                                \
+#define CHECK_CHANGE(what, before, ...)                                                                      \
+    do {                                                                                                     \
+        const mod_alloc_stats after_ = whole_now();                                                          \
+        whole_compare(__FILE__, __LINE__, (what), whole_changed(&(before), &after_),                         \
+                      (whole_change){__VA_ARGS__});                                                          \
     } while (0)
 
 /* Resident bytes of this process, from /proc, without stdio. */
