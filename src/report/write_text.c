@@ -531,12 +531,14 @@ void moda_text_reconciliation(const moda_report *report, const moda_write_option
     /* Live requested bytes are known by site only: of the whole, the share that the sites have. */
     const moda_values *const sites = &profile->site_totals;
     const int64_t site_live = sites->of[MODA_VALUE_LIVE_BYTES];
-    const int64_t requested = profile->is_exact && site_live == live
-                                  ? sites->of[MODA_VALUE_LIVE_REQUESTED_BYTES]
-                              : site_live > 0 ? (int64_t)((double)live *
-                                                          ((double)sites->of[MODA_VALUE_LIVE_REQUESTED_BYTES] /
-                                                           (double)site_live))
-                                              : -1;
+    const int64_t site_requested = sites->of[MODA_VALUE_LIVE_REQUESTED_BYTES];
+    int64_t requested = -1;
+    if (profile->is_exact && site_live == live) {
+        requested = site_requested;
+    } else if (site_live > 0) {
+        const double scaled = (double)live * ((double)site_requested / (double)site_live);
+        requested = scaled < (double)live ? (int64_t)scaled : live;
+    }
     heading(&p, "From what was asked for to what the system shows (now, or at the end)");
     if (requested >= 0) {
         put_sum(&p, "", "asked for, in live blocks", requested, profile->is_exact ? "" : "estimate");
