@@ -12,10 +12,10 @@
 #endif
 
 MODA_INLINE void moda_free_fast(void *p) {
-    if (moda_unlikely(!p)) {
+    moda_page *page = moda_page_of_or_null(p);
+    if (moda_unlikely(!page)) {
         return;
     }
-    moda_page *page = moda_page_of(p);
     moda_heap *heap = moda_heap_of_thread();
     if (moda_unlikely(!moda_page_is_of_heap(page, heap)) || moda_unlikely(!moda_page_is_plain(page)) ||
         MODA_IS_CHECKED) {

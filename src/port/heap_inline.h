@@ -174,6 +174,16 @@ MODA_INLINE void *moda_page_refill(moda_page *page) {
 
 /* ---- blocks ---- */
 
+/* The page of a block that may be NULL: then NULL. The segment lies at p - 1 rounded down; for NULL that is negative, as
+ * no address of a program is, and the rounding has set the flag already. */
+MODA_INLINE moda_page *moda_page_of_or_null(const void *p) {
+    const intptr_t segment = ((intptr_t)p - 1) & ~(intptr_t)MI_SEGMENT_MASK;
+    if (moda_unlikely(segment < 0)) {
+        return NULL;
+    }
+    return _mi_segment_page_of((mi_segment_t *)segment, p);
+}
+
 typedef struct moda_block_place {
     mi_segment_t *segment;
     moda_page *page;
