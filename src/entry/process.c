@@ -25,6 +25,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <unistd.h>
 
@@ -37,8 +38,12 @@ static bool has_thread_key;
 
 /* 16 bytes that the kernel gives each process. */
 static uint64_t random_of_process(int word) {
-    const uint64_t *random = (const uint64_t *)getauxval(AT_RANDOM);
-    return random ? random[word] : moda_ticks();
+    const char *random = (const char *)getauxval(AT_RANDOM);
+    uint64_t value = moda_ticks();
+    if (random) {
+        memcpy(&value, random + word * (int)sizeof value, sizeof value); /* not aligned */
+    }
+    return value;
 }
 
 static void thread_ends(void *shard) {

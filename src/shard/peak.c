@@ -120,7 +120,7 @@ static void offer_sum(void) {
 /* Marks are trusted from here on: what they were before came from a time with other threads. */
 static void begin_solo(moda_shard *shard) {
     moda_shard_lower_mark(shard);
-    shard->pending = (moda_peak_mark){.bytes = INT64_MIN};
+    moda_shard_store_mark(&shard->pending, (moda_peak_mark){.bytes = INT64_MIN});
     note_others(shard);
     moda_store_relaxed(&shard->mark_epoch, moda_load_relaxed(&moda_region()->solo_epoch));
 }
@@ -180,9 +180,9 @@ void moda_shard_note_peak(moda_shard *shard) {
 void moda_shard_lower_mark(moda_shard *shard) {
     const moda_peak_mark high = high_of(shard);
     const moda_peak_mark mark = moda_shard_high(shard);
-    shard->pending = high;
+    moda_shard_store_mark(&shard->pending, high);
     if (mark.bytes > shard->thread_peak.bytes) {
-        shard->thread_peak = mark;
+        moda_shard_store_mark(&shard->thread_peak, mark);
     }
     if (shard->thread_windows && mark.bytes > shard->window_mark[shard->thread_windows - 1].bytes) {
         shard->window_mark[shard->thread_windows - 1] = mark;

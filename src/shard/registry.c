@@ -156,8 +156,9 @@ moda_shard *moda_registry_take(void) {
         shard->started_ticks = moda_ticks();
         shard->thread_windows = 0;
         moda_shard_set_mark(shard);
-        shard->pending = (moda_peak_mark){.bytes = INT64_MIN};
-        shard->thread_peak = (moda_peak_mark){moda_shard_balance(shard), moda_shard_live(shard)};
+        moda_shard_store_mark(&shard->pending, (moda_peak_mark){.bytes = INT64_MIN});
+        moda_shard_store_mark(&shard->thread_peak,
+                              (moda_peak_mark){moda_shard_balance(shard), moda_shard_live(shard)});
         moda_totals_of_shard(shard, &shard->started);
         moda_os_thread_name(shard->name);
         moda_store_release(&shard->state, MODA_SLOT_TAKEN);

@@ -77,6 +77,11 @@ MODA_INLINE moda_peak_mark moda_shard_high(const moda_shard *shard) {
     return (moda_peak_mark){moda_shard_mark(shard), moda_load_relaxed(&shard->mark_live)};
 }
 
+MODA_INLINE void moda_shard_store_mark(moda_peak_mark *mark, moda_peak_mark value) {
+    moda_store_relaxed(&mark->bytes, value.bytes);
+    moda_store_relaxed(&mark->count, value.count);
+}
+
 /* Sets the mark to the balance as it is now: upwards because a peak is about to be left, or downwards because
  * a window begins. Steps are added, not results stored: a signal handler in between that allocates moves the
  * words too, and no sum may lose that. */
