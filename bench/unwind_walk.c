@@ -83,15 +83,17 @@ __attribute__((noinline)) static void measure(measurement *m) {
     moda_unwind_thread *thread = m->walker == INCREMENTAL ? thread_memory : NULL;
     moda_unwind_initialize(m->walker == FP ? MODA_UNWIND_FP : MODA_UNWIND_TABLES, FRAMES_MAX);
     const int walks = m->walker == BACKTRACE || m->walker == COLD ? WALKS / 50 : WALKS;
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         walk_once(m, &start, thread);
+    }
     const uint64_t began = now_ns();
     for (int i = 0; i < walks; i++) {
         if (m->walker == BACKTRACE) {
             m->frames = (uint32_t)backtrace(addresses, FRAMES_MAX) - 1; /* not `measure` */
         } else {
-            if (m->walker == COLD)
+            if (m->walker == COLD) {
                 moda_unwind_forget();
+            }
             walk_once(m, &start, thread);
         }
     }
@@ -218,14 +220,16 @@ static void print_depth(unsigned depth, int rounds) {
     for (int round = 0; round < rounds; round++) {
         for (unsigned w = 0; w < WALKERS; w++) {
             m[w] = (measurement){.walker = (walker)w};
-            if (is_measured((walker)w, depth))
+            if (is_measured((walker)w, depth)) {
                 run(&m[w]);
+            }
             ns[w][round] = m[w].ns;
         }
     }
     for (unsigned w = 0; w < WALKERS; w++) {
-        if (!is_measured((walker)w, depth))
+        if (!is_measured((walker)w, depth)) {
             continue;
+        }
         qsort(ns[w], (size_t)rounds, sizeof ns[w][0], compare_ns);
         const double median = ns[w][rounds / 2];
         printf("%-12s %7u %10.1f %10.2f %8s\n", walker_names[w], m[w].frames, median, median / m[w].frames,
@@ -234,18 +238,21 @@ static void print_depth(unsigned depth, int rounds) {
 }
 
 int main(int argc, char **argv) {
-    int rounds = argc > 1 ? atoi(argv[1]) : 21;
-    if (rounds < 1 || rounds > ROUNDS_MAX)
+    int rounds = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 21;
+    if (rounds < 1 || rounds > ROUNDS_MAX) {
         rounds = 21;
+    }
     moda_unwind_set_memory(map_memory);
     moda_unwind_initialize(MODA_UNWIND_TABLES, FRAMES_MAX);
     thread_memory = map_memory(moda_unwind_thread_size(FRAMES_MAX));
-    if (thread_memory == NULL)
+    if (thread_memory == NULL) {
         return 1;
+    }
     printf("first walk of the process: %.1f us\n", first_walk_us());
     printf("%-12s %7s %10s %10s %8s\n", "walker", "frames", "ns/walk", "ns/frame", "complete");
     static const unsigned depths[] = {8, 16, 32};
-    for (size_t i = 0; i < sizeof depths / sizeof depths[0]; i++)
+    for (size_t i = 0; i < sizeof depths / sizeof depths[0]; i++) {
         print_depth(depths[i], rounds);
+    }
     return 0;
 }

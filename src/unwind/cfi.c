@@ -106,11 +106,13 @@ static uint64_t read_leb(moda_cfi_cursor *cursor, bool is_signed) {
     uint64_t value = 0;
     for (unsigned shift = 0; shift < 70; shift += 7) {
         const uint64_t byte = moda_cfi_fixed(cursor, 1);
-        if (shift < 64)
+        if (shift < 64) {
             value |= (byte & 0x7f) << shift;
+        }
         if ((byte & 0x80) == 0) {
-            if (is_signed && (byte & 0x40) != 0 && shift + 7 < 64)
+            if (is_signed && (byte & 0x40) != 0 && shift + 7 < 64) {
                 value |= ~(uint64_t)0 << (shift + 7);
+            }
             return value;
         }
     }
@@ -177,25 +179,30 @@ static uintptr_t read_address(moda_cfi_cursor *cursor, uint8_t encoding, const m
 static moda_cfi_cursor open_record(const moda_cfi_object *object, uintptr_t at) {
     moda_cfi_cursor record = cursor_at(object, at);
     uint64_t length = moda_cfi_fixed(&record, 4);
-    if (length == 0xffffffff)
+    if (length == 0xffffffff) {
         length = moda_cfi_fixed(&record, 8);
-    if (length == 0 || length > (uint64_t)(record.end - record.at))
+    }
+    if (length == 0 || length > (uint64_t)(record.end - record.at)) {
         record.is_bad = true;
-    else
+    } else {
         record.end = record.at + length;
+    }
     return record;
 }
 
 static bool read_augmentation(moda_cfi_cursor *cursor, const char *text, const char *text_end, cie *out) {
-    if (text == text_end)
+    if (text == text_end) {
         return true;
-    if (*text != 'z')
+    }
+    if (*text != 'z') {
         return false;
+    }
     const uint64_t length = moda_cfi_uleb(cursor);
     moda_cfi_cursor data = *cursor;
     skip(cursor, length);
-    if (cursor->is_bad)
+    if (cursor->is_bad) {
         return false;
+    }
     data.end = cursor->at;
     out->has_augmentation_data = true;
     for (text++; text < text_end; text++) {
@@ -216,24 +223,29 @@ static bool read_augmentation(moda_cfi_cursor *cursor, const char *text, const c
 
 static bool read_cie(const moda_cfi_object *object, uintptr_t at, cie *out) {
     moda_cfi_cursor record = open_record(object, at);
-    if (moda_cfi_fixed(&record, 4) != 0)
+    if (moda_cfi_fixed(&record, 4) != 0) {
         return false;
+    }
     const uint64_t version = moda_cfi_fixed(&record, 1);
     const char *text = (const char *)record.at;
     uint64_t letter = 1;
-    while (letter != 0 && !record.is_bad)
+    while (letter != 0 && !record.is_bad) {
         letter = moda_cfi_fixed(&record, 1);
-    if (record.is_bad || (version != 1 && version != 3))
+    }
+    if (record.is_bad || (version != 1 && version != 3)) {
         return false;
+    }
     const char *text_end = (const char *)record.at - 1;
     memset(out, 0, sizeof *out);
     out->code_align = moda_cfi_uleb(&record);
     out->data_align = moda_cfi_sleb(&record);
     const uint64_t return_register = version == 1 ? moda_cfi_fixed(&record, 1) : moda_cfi_uleb(&record);
-    if (return_register != MODA_DWARF_RA)
+    if (return_register != MODA_DWARF_RA) {
         return false;
-    if (!read_augmentation(&record, text, text_end, out))
+    }
+    if (!read_augmentation(&record, text, text_end, out)) {
         return false;
+    }
     out->program = record;
     return !record.is_bad;
 }
@@ -242,15 +254,18 @@ static bool read_fde(const moda_cfi_object *object, uintptr_t at, fde *out, cie 
     moda_cfi_cursor record = open_record(object, at);
     const uintptr_t field = (uintptr_t)record.at;
     const uint64_t distance = moda_cfi_fixed(&record, 4);
-    if (record.is_bad || distance == 0 || distance > field || !read_cie(object, field - distance, parent))
+    if (record.is_bad || distance == 0 || distance > field || !read_cie(object, field - distance, parent)) {
         return false;
+    }
     out->first = read_address(&record, parent->address_encoding, object);
     const uint64_t length = read_format(&record, parent->address_encoding & ENC_FORMAT);
-    if (length == 0)
+    if (length == 0) {
         return false;
+    }
     out->last = out->first + length - 1;
-    if (parent->has_augmentation_data)
+    if (parent->has_augmentation_data) {
         skip(&record, moda_cfi_uleb(&record));
+    }
     out->program = record;
     return !record.is_bad && out->last >= out->first;
 }
@@ -262,14 +277,17 @@ static moda_cfi_result search_header(const moda_cfi_object *object, uintptr_t pc
     const uint8_t frame_encoding = (uint8_t)moda_cfi_fixed(&header, 1);
     const uint8_t count_encoding = (uint8_t)moda_cfi_fixed(&header, 1);
     const uint64_t table_encoding = moda_cfi_fixed(&header, 1);
-    if (header.is_bad || version != 1)
+    if (header.is_bad || version != 1) {
         return MODA_CFI_DAMAGED;
-    if (frame_encoding == ENC_OMIT || count_encoding == ENC_OMIT || table_encoding != HDR_TABLE_ENCODING)
+    }
+    if (frame_encoding == ENC_OMIT || count_encoding == ENC_OMIT || table_encoding != HDR_TABLE_ENCODING) {
         return MODA_CFI_NONE;
+    }
     read_format(&header, frame_encoding & ENC_FORMAT);
     const uint64_t count = read_format(&header, count_encoding & ENC_FORMAT);
-    if (header.is_bad || count > (uint64_t)(header.end - header.at) / 8)
+    if (header.is_bad || count > (uint64_t)(header.end - header.at) / 8) {
         return MODA_CFI_DAMAGED;
+    }
 
     const uint8_t *table = header.at;
     const int64_t wanted = (int64_t)(pc - object->header);
@@ -278,13 +296,15 @@ static moda_cfi_result search_header(const moda_cfi_object *object, uintptr_t pc
         const uint64_t middle = low + (high - low) / 2;
         int32_t first;
         memcpy(&first, table + 8 * middle, sizeof first);
-        if (first <= wanted)
+        if (first <= wanted) {
             low = middle + 1;
-        else
+        } else {
             high = middle;
+        }
     }
-    if (low == 0)
+    if (low == 0) {
         return MODA_CFI_NONE;
+    }
     int32_t offset;
     memcpy(&offset, table + 8 * (low - 1) + 4, sizeof offset);
     *fde_address = object->header + (uintptr_t)(intptr_t)offset;
@@ -293,8 +313,9 @@ static moda_cfi_result search_header(const moda_cfi_object *object, uintptr_t pc
 
 static void set_rule(machine *m, uint64_t reg, moda_cfi_rule rule) {
     const int index = moda_tracked_index(reg);
-    if (index >= 0)
+    if (index >= 0) {
         m->now.reg[index] = rule;
+    }
 }
 
 static moda_cfi_rule plain_rule(moda_cfi_kind kind) {
@@ -317,20 +338,23 @@ static moda_cfi_rule read_expression(moda_cfi_cursor *cursor) {
 
 static void restore_rule(machine *m, uint64_t reg) {
     const int index = moda_tracked_index(reg);
-    if (index >= 0)
+    if (index >= 0) {
         m->now.reg[index] = m->initial.reg[index];
+    }
 }
 
 static bool remember(machine *m) {
-    if (m->remembered_count == REMEMBERED_MAX)
+    if (m->remembered_count == REMEMBERED_MAX) {
         return false;
+    }
     m->remembered[m->remembered_count++] = m->now;
     return true;
 }
 
 static bool recall(machine *m) {
-    if (m->remembered_count == 0)
+    if (m->remembered_count == 0) {
         return false;
+    }
     m->now = m->remembered[--m->remembered_count];
     return true;
 }
@@ -407,31 +431,35 @@ static bool run_rule_opcode(machine *m, moda_cfi_cursor *p, const cie *parent, u
 static bool run_program(machine *m, moda_cfi_cursor p, const cie *parent, const moda_cfi_object *object,
                         uintptr_t pc) {
     for (uint32_t steps = 0; p.at < p.end; steps++) {
-        if (steps == OPCODES_MAX)
+        if (steps == OPCODES_MAX) {
             return false;
+        }
         const uint64_t opcode = moda_cfi_fixed(&p, 1);
         const uint64_t low_bits = opcode & 0x3f;
         uintptr_t next = m->address;
-        if ((opcode & 0xc0) == CFA_advance_loc)
+        if ((opcode & 0xc0) == CFA_advance_loc) {
             next += low_bits * parent->code_align;
-        else if ((opcode & 0xc0) == CFA_offset)
+        } else if ((opcode & 0xc0) == CFA_offset) {
             set_rule(m, low_bits, offset_rule(scaled(parent, moda_cfi_uleb(&p))));
-        else if ((opcode & 0xc0) == CFA_restore)
+        } else if ((opcode & 0xc0) == CFA_restore) {
             restore_rule(m, low_bits);
-        else if (opcode == CFA_advance_loc1)
+        } else if (opcode == CFA_advance_loc1) {
             next += moda_cfi_fixed(&p, 1) * parent->code_align;
-        else if (opcode == CFA_advance_loc2)
+        } else if (opcode == CFA_advance_loc2) {
             next += moda_cfi_fixed(&p, 2) * parent->code_align;
-        else if (opcode == CFA_advance_loc4)
+        } else if (opcode == CFA_advance_loc4) {
             next += moda_cfi_fixed(&p, 4) * parent->code_align;
-        else if (opcode == CFA_set_loc)
+        } else if (opcode == CFA_set_loc) {
             next = read_address(&p, parent->address_encoding, object);
-        else if (!run_rule_opcode(m, &p, parent, opcode))
+        } else if (!run_rule_opcode(m, &p, parent, opcode)) {
             return false;
-        if (p.is_bad)
+        }
+        if (p.is_bad) {
             return false;
-        if (next > pc)
+        }
+        if (next > pc) {
             return true;
+        }
         m->address = next;
     }
     return true;
@@ -440,14 +468,17 @@ static bool run_program(machine *m, moda_cfi_cursor p, const cie *parent, const 
 moda_cfi_result moda_cfi_find(const moda_cfi_object *object, uintptr_t pc, moda_cfi_rules *rules) {
     uintptr_t fde_address = 0;
     const moda_cfi_result found = search_header(object, pc, &fde_address);
-    if (found != MODA_CFI_FOUND)
+    if (found != MODA_CFI_FOUND) {
         return found;
+    }
     cie parent;
     fde entry;
-    if (!read_fde(object, fde_address, &entry, &parent))
+    if (!read_fde(object, fde_address, &entry, &parent)) {
         return MODA_CFI_DAMAGED;
-    if (pc < entry.first || pc > entry.last)
+    }
+    if (pc < entry.first || pc > entry.last) {
         return MODA_CFI_NONE;
+    }
 
     machine m;
     memset(&m.now, 0, sizeof m.now);
@@ -456,12 +487,14 @@ moda_cfi_result moda_cfi_find(const moda_cfi_object *object, uintptr_t pc, moda_
     m.remembered_count = 0;
     m.address = entry.first;
     memcpy(&m.initial, &m.now, sizeof m.initial);
-    if (!run_program(&m, parent.program, &parent, object, UINTPTR_MAX))
+    if (!run_program(&m, parent.program, &parent, object, UINTPTR_MAX)) {
         return MODA_CFI_DAMAGED;
+    }
     memcpy(&m.initial, &m.now, sizeof m.initial);
     m.address = entry.first;
-    if (!run_program(&m, entry.program, &parent, object, pc))
+    if (!run_program(&m, entry.program, &parent, object, pc)) {
         return MODA_CFI_DAMAGED;
+    }
     memcpy(rules, &m.now, sizeof *rules);
     return MODA_CFI_FOUND;
 }

@@ -16,19 +16,22 @@ enum { OUTERMOST_FRAMES = 4 };
 static uint32_t common_tail(const moda_frame *last, uint32_t last_count, const uint64_t *frames,
                             uint32_t count) {
     uint32_t same = 0;
-    while (same < count && same < last_count && last[last_count - 1 - same].pc == frames[count - 1 - same])
+    while (same < count && same < last_count && last[last_count - 1 - same].pc == frames[count - 1 - same]) {
         same++;
+    }
     return same;
 }
 
 /* Keeps the walk's return addresses for the next one to be compared with. */
 static void keep(const moda_walk_job *job, moda_walk *walk) {
     moda_unwind_thread *thread = job->thread;
-    if (thread == NULL)
+    if (thread == NULL) {
         return;
+    }
     walk->reused = common_tail(thread->last, thread->count, job->frames, walk->count);
-    for (uint32_t i = 0; i < walk->count; i++)
+    for (uint32_t i = 0; i < walk->count; i++) {
         thread->last[i].pc = job->frames[i];
+    }
     thread->head = 0;
     thread->count = walk->count;
 }
@@ -45,19 +48,23 @@ MODA_READS_STACKS static moda_walk follow(const moda_walk_job *job) {
     uint32_t count = 0;
     for (;;) {
         job->frames[count++] = r.pc;
-        if (count == job->limit)
+        if (count == job->limit) {
             return (moda_walk){.count = count, .end = MOD_ALLOC_WALK_CUT};
-        if (!moda_frame_pointer_step(&s.range, &r))
+        }
+        if (!moda_frame_pointer_step(&s.range, &r)) {
             break;
+        }
     }
     const bool is_end_of_chain = r.fp == 0 && count > 1;
     s.at = r;
     s.view = moda_row_view_now();
-    if (job->limit - count > OUTERMOST_FRAMES)
+    if (job->limit - count > OUTERMOST_FRAMES) {
         s.limit = count + OUTERMOST_FRAMES;
+    }
     const moda_walk rest = moda_tables_walk_from(&s, count - 1);
-    if (rest.end == MOD_ALLOC_WALK_COMPLETE)
+    if (rest.end == MOD_ALLOC_WALK_COMPLETE) {
         return rest;
+    }
     return (moda_walk){
         .count = count,
         .end = is_end_of_chain ? MOD_ALLOC_WALK_COMPLETE : MOD_ALLOC_WALK_UNKNOWN,

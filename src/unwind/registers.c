@@ -19,10 +19,12 @@ typedef struct full_registers {
 
 static bool find_cfa(const full_registers *r, const moda_cfi_rules *rules, uintptr_t *cfa) {
     const int index = moda_tracked_index(rules->cfa_register);
-    if (rules->cfa.kind != MODA_CFI_OFFSET || rules->is_signal_frame)
+    if (rules->cfa.kind != MODA_CFI_OFFSET || rules->is_signal_frame) {
         return false;
-    if (rules->cfa_register != MODA_DWARF_SP && (index < 0 || index == MODA_REG_RA))
+    }
+    if (rules->cfa_register != MODA_DWARF_SP && (index < 0 || index == MODA_REG_RA)) {
         return false;
+    }
     const uintptr_t base = rules->cfa_register == MODA_DWARF_SP ? r->sp : r->value[index];
     *cfa = base + (uintptr_t)rules->cfa.at.offset;
     return *cfa > r->sp && *cfa % 8 == 0;
@@ -32,19 +34,23 @@ MODA_READS_STACKS static bool step(moda_walk_state *s, full_registers *r, uintpt
     moda_cfi_rules rules;
     uintptr_t cfa;
     if (!moda_row_cache_find_rules(lookup_pc, &rules) || !find_cfa(r, &rules, &cfa)
-        || !moda_stack_reaches(&s->range, cfa) || rules.reg[MODA_REG_RA].kind != MODA_CFI_OFFSET)
+        || !moda_stack_reaches(&s->range, cfa) || rules.reg[MODA_REG_RA].kind != MODA_CFI_OFFSET) {
         return false;
+    }
     for (unsigned i = 0; i < MODA_TRACKED_REGISTERS; i++) {
         const moda_cfi_rule *rule = &rules.reg[i];
-        if (rule->kind == MODA_CFI_SAME || rule->kind == MODA_CFI_UNDEFINED)
+        if (rule->kind == MODA_CFI_SAME || rule->kind == MODA_CFI_UNDEFINED) {
             continue;
+        }
         const uintptr_t slot = cfa + (uintptr_t)rule->at.offset;
         if (rule->kind != MODA_CFI_OFFSET || slot % 8 != 0 || slot >= cfa
-            || slot + MODA_RED_ZONE_BYTES < r->sp)
+            || slot + MODA_RED_ZONE_BYTES < r->sp) {
             return false;
+        }
         r->value[i] = moda_stack_load(slot);
-        if (i == MODA_REG_FP)
+        if (i == MODA_REG_FP) {
             r->fp_slot = slot;
+        }
     }
     r->sp = cfa;
     return true;
@@ -52,20 +58,24 @@ MODA_READS_STACKS static bool step(moda_walk_state *s, full_registers *r, uintpt
 
 MODA_NOINLINE MODA_READS_STACKS bool moda_registers_step(moda_walk_state *s) {
     full_registers r = {.sp = 0};
-    if (!moda_can_capture || s->at.is_exact)
+    if (!moda_can_capture || s->at.is_exact) {
         return false;
+    }
     moda_capture_registers(r.value, &r.sp);
     uintptr_t lookup_pc = r.value[MODA_REG_RA];
     for (uint32_t i = 0; r.sp != s->at.sp; i++) {
-        if (i == FRAMES_BETWEEN_MAX || r.sp > s->at.sp || !step(s, &r, lookup_pc))
+        if (i == FRAMES_BETWEEN_MAX || r.sp > s->at.sp || !step(s, &r, lookup_pc)) {
             return false;
+        }
         lookup_pc = r.value[MODA_REG_RA] - 1;
     }
-    if (r.value[MODA_REG_RA] != s->at.pc || r.value[MODA_REG_FP] != s->at.fp)
+    if (r.value[MODA_REG_RA] != s->at.pc || r.value[MODA_REG_FP] != s->at.fp) {
         return false;
+    }
     r.fp_slot = s->at.fp_slot;
-    if (!step(s, &r, lookup_pc))
+    if (!step(s, &r, lookup_pc)) {
         return false;
+    }
     s->at = (moda_registers){
         .pc = r.value[MODA_REG_RA],
         .sp = r.sp,

@@ -32,10 +32,11 @@ static value constant(uint64_t c) {
 }
 
 static void push(evaluator *e, value v) {
-    if (e->depth == STACK_MAX)
+    if (e->depth == STACK_MAX) {
         e->is_bad = true;
-    else
+    } else {
         e->stack[e->depth++] = v;
+    }
 }
 
 static value pick(evaluator *e, uint64_t below_top) {
@@ -48,51 +49,62 @@ static value pick(evaluator *e, uint64_t below_top) {
 
 static value pop(evaluator *e) {
     const value top = pick(e, 0);
-    if (!e->is_bad)
+    if (!e->is_bad) {
         e->depth--;
+    }
     return top;
 }
 
 static value register_plus(const evaluator *e, uint64_t reg, int64_t offset) {
-    if (reg == MODA_DWARF_SP)
+    if (reg == MODA_DWARF_SP) {
         return (value){.base = BASE_SP, .offset = offset};
-    if (reg == MODA_DWARF_FP)
+    }
+    if (reg == MODA_DWARF_FP) {
         return (value){.base = BASE_FP, .offset = offset};
-    if (reg == MODA_DWARF_RA && moda_ra_is_below_cfa) /* breg16 is rip */
+    }
+    if (reg == MODA_DWARF_RA && moda_ra_is_below_cfa) { /* breg16 is rip */
         return constant(e->pc + (uint64_t)offset);
+    }
     return unknown;
 }
 
 static value dereference(value address) {
-    if (address.base == BASE_SP)
+    if (address.base == BASE_SP) {
         return (value){.base = BASE_AT_SP, .offset = address.offset};
-    if (address.base == BASE_FP)
+    }
+    if (address.base == BASE_FP) {
         return (value){.base = BASE_AT_FP, .offset = address.offset};
+    }
     return unknown;
 }
 
 static value add(value a, value b) {
     const int64_t sum = (int64_t)((uint64_t)a.offset + (uint64_t)b.offset);
-    if (a.base == BASE_NONE && b.base <= BASE_FP)
+    if (a.base == BASE_NONE && b.base <= BASE_FP) {
         return (value){.base = b.base, .offset = sum};
-    if (b.base == BASE_NONE && a.base <= BASE_FP)
+    }
+    if (b.base == BASE_NONE && a.base <= BASE_FP) {
         return (value){.base = a.base, .offset = sum};
+    }
     return unknown;
 }
 
 static value subtract(value a, value b) {
     const int64_t difference = (int64_t)((uint64_t)a.offset - (uint64_t)b.offset);
-    if (b.base == BASE_NONE && a.base <= BASE_FP)
+    if (b.base == BASE_NONE && a.base <= BASE_FP) {
         return (value){.base = a.base, .offset = difference};
-    if (a.base == b.base && a.base <= BASE_FP)
+    }
+    if (a.base == b.base && a.base <= BASE_FP) {
         return constant((uint64_t)difference);
+    }
     return unknown;
 }
 
 /* Operators that need two constants. */
 static value combine(uint64_t opcode, value a, value b) {
-    if (a.base != BASE_NONE || b.base != BASE_NONE)
+    if (a.base != BASE_NONE || b.base != BASE_NONE) {
         return unknown;
+    }
     const uint64_t x = (uint64_t)a.offset, y = (uint64_t)b.offset;
     switch (opcode) {
     case 0x1a: return constant(x & y);
@@ -170,25 +182,29 @@ static void run_opcode(evaluator *e, moda_cfi_cursor *p) {
 
 static value evaluate(const moda_cfi_rule *rule, uintptr_t pc, const value *first) {
     evaluator e = {.pc = pc};
-    if (first != NULL)
+    if (first != NULL) {
         push(&e, *first);
+    }
     moda_cfi_cursor p = {
         .at = rule->at.expression,
         .end = rule->at.expression + rule->expression_length,
     };
     for (uint32_t steps = 0; p.at < p.end; steps++) {
         run_opcode(&e, &p);
-        if (e.is_bad || p.is_bad || steps == EXPRESSION_OPCODES_MAX)
+        if (e.is_bad || p.is_bad || steps == EXPRESSION_OPCODES_MAX) {
             return unknown;
+        }
     }
     return pop(&e);
 }
 
 static value find_cfa(const moda_cfi_rules *rules, uintptr_t pc) {
-    if (rules->cfa.kind == MODA_CFI_EXPRESSION)
+    if (rules->cfa.kind == MODA_CFI_EXPRESSION) {
         return evaluate(&rules->cfa, pc, NULL);
-    if (rules->cfa.kind != MODA_CFI_OFFSET || rules->cfa_register == MODA_DWARF_RA)
+    }
+    if (rules->cfa.kind != MODA_CFI_OFFSET || rules->cfa_register == MODA_DWARF_RA) {
         return unknown;
+    }
     const evaluator none = {.pc = pc};
     return register_plus(&none, rules->cfa_register, rules->cfa.at.offset);
 }
@@ -212,12 +228,14 @@ static bool fold_fp(const moda_cfi_rules *rules, uintptr_t pc, const value *cfa,
     if (rule->kind == MODA_CFI_OFFSET) {
         kind = MODA_FP_AT_CFA;
         *fp_offset = rule->at.offset;
-        if (moda_ra_is_below_cfa && *fp_offset >= 0)
+        if (moda_ra_is_below_cfa && *fp_offset >= 0) {
             return false;
+        }
     } else if (rule->kind == MODA_CFI_EXPRESSION) {
         const value address = evaluate(rule, pc, cfa);
-        if (address.base != BASE_FP && address.base != BASE_SP)
+        if (address.base != BASE_FP && address.base != BASE_SP) {
             return false;
+        }
         kind = address.base == BASE_FP ? MODA_FP_AT_FP : MODA_FP_AT_SP;
         *fp_offset = address.offset;
     } else if (rule->kind == MODA_CFI_OTHER) {
@@ -229,10 +247,12 @@ static bool fold_fp(const moda_cfi_rules *rules, uintptr_t pc, const value *cfa,
 
 static bool fold_ra_x86(const moda_cfi_rules *rules, uintptr_t pc, const value *cfa, moda_row *row) {
     const moda_cfi_rule *rule = &rules->reg[MODA_REG_RA];
-    if (rule->kind == MODA_CFI_OFFSET)
+    if (rule->kind == MODA_CFI_OFFSET) {
         return rule->at.offset == -8;
-    if (rule->kind != MODA_CFI_EXPRESSION)
+    }
+    if (rule->kind != MODA_CFI_EXPRESSION) {
         return false;
+    }
     const value address = evaluate(rule, pc, cfa);
     *row |= (moda_row)MODA_RA_NEXT << 5;
     return cfa->base == BASE_AT_SP && address.base == BASE_SP && address.offset == cfa->offset + 8;
@@ -244,8 +264,9 @@ static bool fold_ra_aarch64(const moda_cfi_rules *rules, int64_t fp_offset, moda
         *row |= (moda_row)MODA_RA_IN_REGISTER << 5;
         return true;
     }
-    if (rule->kind != MODA_CFI_OFFSET)
+    if (rule->kind != MODA_CFI_OFFSET) {
         return false;
+    }
     if (moda_row_fp_kind(*row) == MODA_FP_SAME) { /* its offset field is free */
         fp_offset = rule->at.offset;
         *row |= field(fp_offset, 16, 16);
@@ -256,8 +277,9 @@ static bool fold_ra_aarch64(const moda_cfi_rules *rules, int64_t fp_offset, moda
 }
 
 static moda_row fold(const moda_cfi_rules *rules, uintptr_t pc) {
-    if (rules->reg[MODA_REG_RA].kind == MODA_CFI_UNDEFINED)
+    if (rules->reg[MODA_REG_RA].kind == MODA_CFI_UNDEFINED) {
         return MODA_CFA_END;
+    }
     const value cfa = find_cfa(rules, pc);
     if (cfa.base == BASE_UNKNOWN || cfa.base == BASE_NONE) {
         const bool is_register =
@@ -272,12 +294,16 @@ static moda_row fold(const moda_cfi_rules *rules, uintptr_t pc) {
     };
     moda_row row = kind_of_base[cfa.base] | field(cfa.offset, 24, 40);
     int64_t fp_offset;
-    if (!fits(cfa.offset, 24) || !fold_fp(rules, pc, &cfa, &row, &fp_offset))
+    if (!fits(cfa.offset, 24) || !fold_fp(rules, pc, &cfa, &row, &fp_offset)) {
         return MODA_CFA_OPAQUE;
-    if (moda_ra_is_below_cfa ? !fold_ra_x86(rules, pc, &cfa, &row) : !fold_ra_aarch64(rules, fp_offset, &row))
+    }
+    if (moda_ra_is_below_cfa ? !fold_ra_x86(rules, pc, &cfa, &row)
+                             : !fold_ra_aarch64(rules, fp_offset, &row)) {
         return MODA_CFA_OPAQUE;
-    if (rules->is_signal_frame)
+    }
+    if (rules->is_signal_frame) {
         row |= MODA_ROW_SIGNAL;
+    }
     return row;
 }
 

@@ -47,17 +47,22 @@ static uintptr_t *link_map_home(uintptr_t link_map) {
 static void note_link_map(uintptr_t link_map) {
     uintptr_t *home = link_map_home(link_map);
     for (int i = 0; i < LINK_MAP_PROBES; i++) {
-        if (moda_load_relaxed(&home[i]) == link_map)
+        if (moda_load_relaxed(&home[i]) == link_map) {
             return;
+        }
     }
     for (int i = 0; i < LINK_MAP_PROBES; i++) {
         uintptr_t seen = moda_load_relaxed(&home[i]);
-        if (seen > LINK_MAP_GONE)
+        if (seen > LINK_MAP_GONE) {
             continue;
-        if (__atomic_compare_exchange_n(&home[i], &seen, link_map, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+        }
+        if (__atomic_compare_exchange_n(&home[i], &seen, link_map, false, __ATOMIC_RELEASE,
+                                        __ATOMIC_RELAXED)) {
             return;
-        if (seen == link_map)
+        }
+        if (seen == link_map) {
             return;
+        }
     }
     /* No room (a program with more than a thousand libraries): its unloading goes unnoticed. */
 }
@@ -66,11 +71,13 @@ bool moda_unwind_knows_link_map(const void *block) {
     uintptr_t *home = link_map_home((uintptr_t)block);
     for (int i = 0; i < LINK_MAP_PROBES; i++) {
         uintptr_t seen = moda_load_relaxed(&home[i]);
-        if (seen == 0)
+        if (seen == 0) {
             return false;
-        if (seen == (uintptr_t)block)
+        }
+        if (seen == (uintptr_t)block) {
             return __atomic_compare_exchange_n(&home[i], &seen, LINK_MAP_GONE, false, __ATOMIC_ACQ_REL,
                                                __ATOMIC_RELAXED);
+        }
     }
     return false;
 }
@@ -107,13 +114,15 @@ static uint32_t find_program_headers(const struct found_object *found, const pro
             return main_headers == 0 ? 0 : (uint32_t)getauxval(AT_PHNUM);
         }
         start = load_bias;
-        if (!moda_stack_page_is_readable(start))
+        if (!moda_stack_page_is_readable(start)) {
             return 0;
+        }
     }
     memcpy(&elf, (const void *)start, sizeof elf);
     if (memcmp(elf.ident, "\177ELF\2\1", 6) != 0 || elf.program_header_size != sizeof(program_header)
-        || elf.program_headers + elf.program_header_count * sizeof(program_header) > MODA_PAGE_BYTES)
+        || elf.program_headers + elf.program_header_count * sizeof(program_header) > MODA_PAGE_BYTES) {
         return 0;
+    }
     *headers = (const program_header *)(start + elf.program_headers);
     return elf.program_header_count;
 }
@@ -123,18 +132,21 @@ static uint32_t find_program_headers(const struct found_object *found, const pro
 static bool find_object(uintptr_t pc, moda_cfi_object *object) {
     struct found_object found;
     *object = (moda_cfi_object){0};
-    if (_dl_find_object == NULL || _dl_find_object((void *)pc, &found) != 0 || found.link_map == NULL)
+    if (_dl_find_object == NULL || _dl_find_object((void *)pc, &found) != 0 || found.link_map == NULL) {
         return false;
+    }
     note_link_map((uintptr_t)found.link_map);
-    if (found.eh_frame_hdr == NULL)
+    if (found.eh_frame_hdr == NULL) {
         return true;
+    }
     const program_header *headers;
     const uint32_t count = find_program_headers(&found, &headers);
     const uintptr_t load_bias = *(const uintptr_t *)found.link_map, tables = (uintptr_t)found.eh_frame_hdr;
     for (uint32_t i = 0; i < count; i++) {
         const uintptr_t low = load_bias + headers[i].address;
-        if (headers[i].type == 1 && tables - low < headers[i].file_size) /* PT_LOAD */
+        if (headers[i].type == 1 && tables - low < headers[i].file_size) { /* PT_LOAD */
             *object = (moda_cfi_object){.header = tables, .low = low, .high = low + headers[i].file_size};
+        }
     }
     return true;
 }
@@ -149,16 +161,18 @@ bool moda_row_cache_find_rules(uintptr_t pc, moda_cfi_rules *rules) {
 static moda_row compute(uintptr_t pc, bool *is_lasting) {
     moda_cfi_object object;
     *is_lasting = find_object(pc, &object);
-    if (!*is_lasting || object.header == 0)
+    if (!*is_lasting || object.header == 0) {
         return MODA_CFA_NO_TABLE;
+    }
     return moda_row_compile(&object, pc);
 }
 
 /* ---- the tables ---- */
 
 static moda_row_table *new_table(uint32_t bits, moda_row_table *older) {
-    if (take_memory == NULL)
+    if (take_memory == NULL) {
         return NULL;
+    }
     const size_t slots = ((size_t)1 << bits) + MODA_ROW_PROBES_MAX;
     moda_row_table *table = take_memory(sizeof *table + slots * sizeof(moda_row_slot));
     if (table != NULL) {
@@ -172,12 +186,14 @@ static moda_row_table *new_table(uint32_t bits, moda_row_table *older) {
 static void grow(moda_row_table *from) {
     const uint32_t bits = from == NULL ? MODA_ROW_TABLE_FIRST_BITS : from->bits + 2;
     if (bits > MODA_ROW_TABLE_LAST_BITS
-        || __atomic_exchange_n(&moda_rows.is_growing, 1, __ATOMIC_ACQUIRE) != 0)
+        || __atomic_exchange_n(&moda_rows.is_growing, 1, __ATOMIC_ACQUIRE) != 0) {
         return;
+    }
     if (moda_load_relaxed(&moda_rows.table) == from) {
         moda_row_table *table = new_table(bits, from);
-        if (table != NULL)
+        if (table != NULL) {
             moda_store_release(&moda_rows.table, table);
+        }
     }
     moda_store_release(&moda_rows.is_growing, 0);
 }
@@ -191,8 +207,9 @@ static moda_row search(const moda_row_table *table, uintptr_t pc, moda_row tag) 
             const moda_row row = moda_load_acquire(&slot[i].row);
             return (row & MODA_ROW_EPOCH_MASK) == tag ? row : 0;
         }
-        if (key == 0)
+        if (key == 0) {
             return 0;
+        }
     }
     return 0;
 }
@@ -229,16 +246,20 @@ MODA_NOINLINE moda_row moda_row_miss(uintptr_t pc, uint32_t epoch) {
     bool is_lasting = true;
     if (table != NULL) {
         row = search(table, pc, tag);
-        if (row != 0)
+        if (row != 0) {
             return row;
-        if (table->older != NULL)
+        }
+        if (table->older != NULL) {
             row = search(table->older, pc, tag);
+        }
     }
-    if (row == 0)
+    if (row == 0) {
         row = compute(pc, &is_lasting) | tag;
+    }
     /* A row of an epoch that has passed meanwhile is right for this walk, but must not outlive it. */
-    if (is_lasting && table != NULL && moda_load_acquire(&moda_rows.epoch) == epoch)
+    if (is_lasting && table != NULL && moda_load_acquire(&moda_rows.epoch) == epoch) {
         insert(table, pc, row);
+    }
     return row;
 }
 
@@ -246,15 +267,17 @@ MODA_NOINLINE moda_row moda_row_miss(uintptr_t pc, uint32_t epoch) {
 static void wipe_rows(void) {
     for (moda_row_table *table = moda_load_acquire(&moda_rows.table); table != NULL; table = table->older) {
         const size_t slots = ((size_t)1 << table->bits) + MODA_ROW_PROBES_MAX;
-        for (size_t i = 0; i < slots; i++)
+        for (size_t i = 0; i < slots; i++) {
             moda_store_relaxed(&table->slot[i].row, 0);
+        }
     }
 }
 
 void moda_unwind_forget(void) {
     const uint32_t epoch = __atomic_add_fetch(&moda_rows.epoch, 1, __ATOMIC_ACQ_REL);
-    if (epoch % 255 == 0)
+    if (epoch % 255 == 0) {
         wipe_rows();
+    }
 }
 
 void moda_unwind_set_memory(moda_unwind_memory *memory) {

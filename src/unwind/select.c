@@ -27,8 +27,8 @@ size_t moda_unwind_thread_size(uint32_t frames_max) {
     return sizeof(moda_unwind_thread) + 2 * (size_t)frames_max * sizeof(moda_frame);
 }
 
-void moda_unwind_initialize(moda_walker_id id, uint32_t frames_max) {
-    selected = &walkers[id];
+void moda_unwind_initialize(moda_walker_id walker_id, uint32_t frames_max) {
+    selected = &walkers[walker_id];
     frames_limit = frames_max;
 }
 
@@ -44,13 +44,15 @@ static void prepare(moda_unwind_thread *thread) {
 MODA_READS_STACKS moda_walk moda_unwind(const moda_unwind_start *start, moda_unwind_thread *thread,
                                         uint64_t *frames) {
     moda_walk_job job = {.start = start, .frames = frames, .limit = frames_limit};
-    if (thread == NULL || thread->is_busy != 0)
+    if (thread == NULL || thread->is_busy != 0) {
         return selected->walk(&job);
+    }
     job.thread = thread;
     thread->is_busy = 1;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    if (moda_unlikely(thread->last == NULL))
+    if (moda_unlikely(thread->last == NULL)) {
         prepare(thread);
+    }
     const moda_walk walk = selected->walk(&job);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     thread->is_busy = 0;

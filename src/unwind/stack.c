@@ -57,8 +57,9 @@ static void learn_own(moda_stack_own *own, uintptr_t sp) {
 static bool extend_own(moda_stack_own *own, uintptr_t sp) {
     const uintptr_t low = sp & page_mask;
     if (own->is_main || sp >= own->high || sp < own->barrier
-        || own->low - low > own_pages_max * MODA_PAGE_BYTES)
+        || own->low - low > own_pages_max * MODA_PAGE_BYTES) {
         return false;
+    }
     for (uintptr_t page = low; page < own->low; page += MODA_PAGE_BYTES) {
         if (!moda_stack_page_is_readable(page)) {
             own->barrier = page;
@@ -75,8 +76,9 @@ static void enter_foreign(uintptr_t sp, moda_stack_range *range) {
 }
 
 MODA_COLD void moda_stack_enter_slow(moda_stack_own *own, uintptr_t sp, moda_stack_range *range) {
-    if (!own->is_known)
+    if (!own->is_known) {
         learn_own(own, sp);
+    }
     if (sp - own->low < own->high - own->low || extend_own(own, sp)) {
         range->high = own->high;
         range->is_own = true;
@@ -88,8 +90,9 @@ MODA_COLD void moda_stack_enter_slow(moda_stack_own *own, uintptr_t sp, moda_sta
 MODA_COLD bool moda_stack_reach_slow(moda_stack_range *range, uintptr_t end) {
     while (range->high < end) {
         if (range->pages_left == 0 || end - range->high > (uintptr_t)range->pages_left * MODA_PAGE_BYTES
-            || !moda_stack_page_is_readable(range->high))
+            || !moda_stack_page_is_readable(range->high)) {
             return false;
+        }
         range->pages_left--;
         range->high += MODA_PAGE_BYTES;
     }
@@ -97,8 +100,9 @@ MODA_COLD bool moda_stack_reach_slow(moda_stack_range *range, uintptr_t end) {
 }
 
 MODA_COLD bool moda_stack_switch(moda_stack_own *own, uintptr_t sp, moda_stack_range *range) {
-    if (range->switches_left == 0 || sp % 8 != 0 || sp == 0)
+    if (range->switches_left == 0 || sp % 8 != 0 || sp == 0) {
         return false;
+    }
     range->switches_left--;
     moda_stack_enter_slow(own, sp, range);
     return range->is_own || moda_stack_page_is_readable(sp);

@@ -39,15 +39,18 @@ MODA_INLINE bool step_plain(moda_walk_state *s, moda_registers *r, moda_row row)
     const uintptr_t base = (row & MODA_CFA_FP) != 0 ? r->fp : r->sp;
     const uintptr_t cfa = base + (uintptr_t)moda_row_cfa_offset(row);
     if (moda_unlikely(cfa - r->sp - 8 >= (uintptr_t)1 << 40 || (cfa & 7) != 0
-                      || !moda_stack_reaches(&s->range, cfa)))
+                      || !moda_stack_reaches(&s->range, cfa))) {
         return false;
+    }
     const uintptr_t ra_slot = moda_ra_is_below_cfa ? cfa - 8 : cfa + (uintptr_t)moda_row_ra_offset(row);
-    if (!moda_ra_is_below_cfa && moda_unlikely(ra_slot < r->sp || ra_slot > s->range.high - 8))
+    if (!moda_ra_is_below_cfa && moda_unlikely(ra_slot < r->sp || ra_slot > s->range.high - 8)) {
         return false;
+    }
     if (moda_row_fp_kind(row) != MODA_FP_SAME) {
         const uintptr_t slot = cfa + (uintptr_t)moda_row_fp_offset(row);
-        if (moda_unlikely(slot + MODA_RED_ZONE_BYTES < r->sp || slot > s->range.high - 8))
+        if (moda_unlikely(slot + MODA_RED_ZONE_BYTES < r->sp || slot > s->range.high - 8)) {
             return false;
+        }
         r->fp = moda_stack_load(slot);
         r->fp_slot = slot;
     }
@@ -66,28 +69,32 @@ static bool is_readable(moda_walk_state *s, const moda_registers *r, uintptr_t a
 MODA_READS_STACKS static bool load_special_fp(moda_walk_state *s, const moda_registers *r, moda_row row,
                                               uintptr_t cfa, moda_registers *caller) {
     const unsigned kind = moda_row_fp_kind(row);
-    if (kind == MODA_FP_SAME)
+    if (kind == MODA_FP_SAME) {
         return true;
+    }
     const uintptr_t base = kind == MODA_FP_AT_CFA ? cfa : kind == MODA_FP_AT_FP ? r->fp : r->sp;
     caller->fp_slot = base + (uintptr_t)moda_row_fp_offset(row);
-    if (!is_readable(s, r, caller->fp_slot))
+    if (!is_readable(s, r, caller->fp_slot)) {
         return false;
+    }
     caller->fp = moda_stack_load(caller->fp_slot);
     return true;
 }
 
 /* Whether the walk may go on at the caller's sp: upwards, or at a signal frame on another stack. */
 static bool goes_on_at(moda_walk_state *s, const moda_registers *r, uintptr_t sp, bool is_signal) {
-    if (sp > r->sp && moda_stack_reaches(&s->range, sp))
+    if (sp > r->sp && moda_stack_reaches(&s->range, sp)) {
         return true;
+    }
     return is_signal && moda_stack_switch(s->own, sp, &s->range);
 }
 
 /* aarch64: interrupted before x30 was saved, or in a function that never saves it. */
 MODA_READS_STACKS static bool step_leaf(moda_walk_state *s, moda_registers *r, moda_row row, uintptr_t cfa) {
     if (!r->is_exact || r->ra == 0 || cfa % 8 != 0 || cfa < r->sp || !moda_stack_reaches(&s->range, cfa)
-        || !load_special_fp(s, r, row, cfa, r))
+        || !load_special_fp(s, r, row, cfa, r)) {
         return false;
+    }
     r->pc = r->ra;
     r->sp = cfa;
     r->is_exact = false;
@@ -101,22 +108,27 @@ MODA_READS_STACKS static bool step_special(moda_walk_state *s, moda_registers *r
     uintptr_t cfa = ((kind & 1) != 0 ? r->fp : r->sp) + (uintptr_t)moda_row_cfa_offset(row);
     uintptr_t ra_slot = cfa + 8; /* MODA_RA_NEXT */
     if (kind >= MODA_CFA_AT_SP) {
-        if (!is_readable(s, r, cfa))
+        if (!is_readable(s, r, cfa)) {
             return false;
+        }
         cfa = moda_stack_load(cfa);
     }
     moda_registers caller = *r;
-    if (moda_row_ra_kind(row) == MODA_RA_IN_REGISTER)
+    if (moda_row_ra_kind(row) == MODA_RA_IN_REGISTER) {
         return step_leaf(s, r, row, cfa);
-    if (moda_row_ra_kind(row) == MODA_RA_AT_CFA)
+    }
+    if (moda_row_ra_kind(row) == MODA_RA_AT_CFA) {
         ra_slot = cfa + (uintptr_t)(moda_ra_is_below_cfa ? -8 : moda_row_ra_offset(row));
-    if (cfa % 8 != 0 || !is_readable(s, r, ra_slot) || !load_special_fp(s, r, row, cfa, &caller))
+    }
+    if (cfa % 8 != 0 || !is_readable(s, r, ra_slot) || !load_special_fp(s, r, row, cfa, &caller)) {
         return false;
+    }
     caller.pc = moda_strip_authentication(moda_stack_load(ra_slot));
     caller.sp = cfa;
     caller.is_exact = is_signal;
-    if (!goes_on_at(s, r, cfa, is_signal))
+    if (!goes_on_at(s, r, cfa, is_signal)) {
         return false;
+    }
     *r = caller;
     return true;
 }
@@ -125,11 +137,13 @@ MODA_READS_STACKS static bool step_special(moda_walk_state *s, moda_registers *r
 MODA_READS_STACKS static bool step_bare_sigreturn(moda_walk_state *s, moda_registers *r) {
     uint32_t code[2];
     if (!moda_has_bare_sigreturn || r->pc % 4 != 0 || !moda_stack_page_is_readable(r->pc)
-        || (r->pc + 4) % MODA_PAGE_BYTES == 0)
+        || (r->pc + 4) % MODA_PAGE_BYTES == 0) {
         return false;
+    }
     memcpy(code, (const void *)r->pc, sizeof code);
-    if (memcmp(code, moda_sigreturn_code, sizeof code) != 0 || !is_readable(s, r, r->sp + MODA_SIGFRAME_PC))
+    if (memcmp(code, moda_sigreturn_code, sizeof code) != 0 || !is_readable(s, r, r->sp + MODA_SIGFRAME_PC)) {
         return false;
+    }
     const moda_registers caller = {
         .pc = moda_stack_load(r->sp + MODA_SIGFRAME_PC),
         .sp = moda_stack_load(r->sp + MODA_SIGFRAME_SP),
@@ -138,28 +152,33 @@ MODA_READS_STACKS static bool step_bare_sigreturn(moda_walk_state *s, moda_regis
         .ra = moda_strip_authentication(moda_stack_load(r->sp + MODA_SIGFRAME_RA)),
         .is_exact = true,
     };
-    if (!goes_on_at(s, r, caller.sp, true))
+    if (!goes_on_at(s, r, caller.sp, true)) {
         return false;
+    }
     *r = caller;
     return true;
 }
 
 /* aarch64, interrupted in code without tables: in the PLT, most likely, where x30 is the return address. */
 static bool guess_leaf(moda_registers *r) {
-    if (!r->is_exact || r->ra < MODA_PAGE_BYTES)
+    if (!r->is_exact || r->ra < MODA_PAGE_BYTES) {
         return false;
+    }
     r->pc = r->ra;
     r->is_exact = false;
     return true;
 }
 
 MODA_READS_STACKS static outcome guess(moda_walk_state *s, moda_registers *r) {
-    if (step_bare_sigreturn(s, r))
+    if (step_bare_sigreturn(s, r)) {
         return STEPPED;
-    if (!s->may_guess || !(guess_leaf(r) || moda_frame_pointer_step(&s->range, r)))
+    }
+    if (!s->may_guess || !(guess_leaf(r) || moda_frame_pointer_step(&s->range, r))) {
         return UNKNOWN;
-    if (s->guessed < UINT8_MAX)
+    }
+    if (s->guessed < UINT8_MAX) {
         s->guessed++;
+    }
     return STEPPED;
 }
 
@@ -183,8 +202,9 @@ MODA_INLINE void store(moda_walk_state *s, const moda_registers *r) {
     s->at.fp = r->fp;
     __asm__("" : : : "memory");
     s->at.fp_slot = r->fp_slot;
-    if (!moda_ra_is_below_cfa)
+    if (!moda_ra_is_below_cfa) {
         s->at.ra = r->ra;
+    }
     s->at.is_exact = r->is_exact;
 }
 
@@ -203,8 +223,9 @@ MODA_INLINE void load(const moda_walk_state *s, moda_registers *r) {
 /* One step. `r` is in machine registers, one by one: in memory, or in vectors as gcc packs a struct that is
  * copied as a whole, each frame would wait 3 ns longer for the one before. */
 MODA_INLINE outcome step(moda_walk_state *s, moda_registers *r, moda_row row) {
-    if (moda_likely(is_plain(row)))
+    if (moda_likely(is_plain(row))) {
         return moda_likely(step_plain(s, r, row)) ? STEPPED : BROKEN;
+    }
     store(s, r);
     const outcome o = step_by(s, row);
     load(s, r);
@@ -238,11 +259,13 @@ MODA_READS_STACKS moda_walk moda_tables_walk_from(moda_walk_state *s, uint32_t c
     for (;;) {
         s->frames[count++] = r.pc;
         const moda_row row = row_of(s, &r);
-        if (moda_unlikely(count >= s->limit) && moda_row_cfa_kind(row) != MODA_CFA_END)
+        if (moda_unlikely(count >= s->limit) && moda_row_cfa_kind(row) != MODA_CFA_END) {
             return ended(s, STEPPED, count);
+        }
         const outcome o = step(s, &r, row);
-        if (moda_unlikely(o != STEPPED))
+        if (moda_unlikely(o != STEPPED)) {
             return ended(s, o, count);
+        }
     }
 }
 
@@ -282,8 +305,9 @@ MODA_NOINLINE MODA_READS_STACKS static bool verify_special(moda_walk_state *s, c
     moda_registers r = registers_of(inner);
     const moda_registers expected = registers_of(f);
     if (step(s, &r, row_of(s, &r)) == STEPPED && s->range.is_own && r.sp == expected.sp && r.pc == expected.pc
-        && r.fp == expected.fp && r.is_exact == expected.is_exact)
+        && r.fp == expected.fp && r.is_exact == expected.is_exact) {
         return true;
+    }
     *s = before;
     return false;
 }
@@ -299,10 +323,12 @@ MODA_READS_STACKS static uint32_t verify(moda_walk_state *s, const moda_frame *l
     for (; k < end; k++) {
         const moda_frame *f = &last[k];
         if (moda_unlikely((f->fp_slot & MODA_FRAME_SPECIAL) != 0)) {
-            if ((f->fp_slot & MODA_FRAME_EXACT) != 0 && !moda_ra_is_below_cfa)
+            if ((f->fp_slot & MODA_FRAME_EXACT) != 0 && !moda_ra_is_below_cfa) {
                 break; /* x30 is not kept: step there anew */
-            if (!verify_special(s, f - 1, f))
+            }
+            if (!verify_special(s, f - 1, f)) {
                 break;
+            }
         } else if (moda_strip_authentication(moda_stack_load(ra_slot_of(f))) != f->pc
                    || moda_stack_load(f->fp_slot) != f->fp) {
             break;
@@ -325,8 +351,9 @@ static void join(moda_unwind_thread *thread, uint32_t m, uint32_t j, uint32_t ta
     const uint32_t after = thread->head + j + 1; /* index of the tail */
     if (m <= after) {
         moda_frame *to = thread->last + (after - m);
-        for (uint32_t i = 0; i < m; i++)
+        for (uint32_t i = 0; i < m; i++) {
             to[i] = thread->fresh[i];
+        }
         thread->head = after - m;
         thread->count = m + tail;
     } else {
@@ -349,8 +376,9 @@ MODA_READS_STACKS static moda_walk walk_keeping(moda_walk_state *s, moda_unwind_
     for (;;) {
         s->frames[n] = r.pc;
         fresh[n++] = frame_of(&r, is_special);
-        while (j < last_count && last[j].sp < r.sp)
+        while (j < last_count && last[j].sp < r.sp) {
             j++;
+        }
         if (j < last_count && is_same_place(&last[j], &r) && !r.is_exact) {
             thread->unsaved_fp = r.fp;
             const uint32_t k = verify(s, last, j, last_count, n);
@@ -368,18 +396,21 @@ MODA_READS_STACKS static moda_walk walk_keeping(moda_walk_state *s, moda_unwind_
                 return walk;
             }
             memcpy(fresh + n, last + j + 1, taken * sizeof *fresh);
-            if (taken != 0)
+            if (taken != 0) {
                 r = registers_of(&last[k - 1]);
+            }
             n += taken;
             j = k;
         }
         const moda_row row = row_of(s, &r);
-        if (moda_unlikely(n >= s->limit) && moda_row_cfa_kind(row) != MODA_CFA_END)
+        if (moda_unlikely(n >= s->limit) && moda_row_cfa_kind(row) != MODA_CFA_END) {
             break;
+        }
         is_special = !is_plain(row) || !is_verified_by_two_loads(row);
         o = step(s, &r, row);
-        if (moda_unlikely(o != STEPPED))
+        if (moda_unlikely(o != STEPPED)) {
             break;
+        }
         if (moda_unlikely(!s->range.is_own)) { /* a signal handler's end: on from here nothing is kept */
             thread->count = 0;
             store(s, &r);
@@ -406,10 +437,12 @@ MODA_INLINE moda_walk walk(const moda_walk_job *job, bool may_guess) {
         .may_guess = may_guess,
     };
     moda_stack_enter(s.own, s.at.sp, &s.range);
-    if (thread != NULL && s.range.is_own)
+    if (thread != NULL && s.range.is_own) {
         return walk_keeping(&s, thread);
-    if (thread != NULL)
+    }
+    if (thread != NULL) {
         thread->count = 0;
+    }
     return moda_tables_walk_from(&s, 0);
 }
 

@@ -42,7 +42,7 @@ typedef struct moda_unwind_thread moda_unwind_thread;
 size_t moda_unwind_thread_size(uint32_t frames_max);
 
 /* Once, before the first walk: which walker, and how many frames at most. */
-void moda_unwind_initialize(moda_walker_id walker, uint32_t frames_max);
+void moda_unwind_initialize(moda_walker_id walker_id, uint32_t frames_max);
 const char *moda_unwind_walker_name(void); /* as in MOD_ALLOC_UNWIND */
 
 /* Memory for the row cache comes from here (zeroed, never given back; NULL = no more). Set before the first

@@ -19,8 +19,9 @@ enum { PREFIX = 8, LOOKUPS = 3 };
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    if (size <= PREFIX)
+    if (size <= PREFIX) {
         return 0;
+    }
     uint32_t header, address;
     memcpy(&header, data, 4);
     memcpy(&address, data + 4, 4);
@@ -36,8 +37,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     for (uint32_t i = 0; i < LOOKUPS; i++) {
         const uintptr_t pc = object.header + (uintptr_t)(intptr_t)((int32_t)address + (int32_t)(i * 13));
         const moda_row row = moda_row_compile(&object, pc);
-        if ((row & MODA_ROW_EPOCH_MASK) != 0)
+        if ((row & MODA_ROW_EPOCH_MASK) != 0) {
             abort();
+        }
     }
     free(tables);
     return 0;
@@ -61,8 +63,9 @@ static int take_seed(struct dl_phdr_info *info, size_t size, void *unused) {
     (void)size;
     (void)unused;
     for (unsigned i = 0; i < info->dlpi_phnum && seed_count < SEEDS_MAX; i++) {
-        if (info->dlpi_phdr[i].p_type != PT_GNU_EH_FRAME)
+        if (info->dlpi_phdr[i].p_type != PT_GNU_EH_FRAME) {
             continue;
+        }
         const uint8_t *header = (const uint8_t *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
         uint32_t count;
         memcpy(&count, header + 8, 4);
@@ -78,15 +81,16 @@ static int take_seed(struct dl_phdr_info *info, size_t size, void *unused) {
         size_t used = 12 + 8 * (size_t)kept;
         for (uint32_t k = 0; k < kept; k++) {
             int32_t entry[2];
-            memcpy(entry, header + 12 + 8 * (k * (count / kept)), 8);
+            memcpy(entry, header + 12 + (size_t)8 * k * (count / kept), 8);
             const uint8_t *fde = header + entry[1];
             uint32_t fde_length, back, cie_length;
             memcpy(&fde_length, fde, 4);
             memcpy(&back, fde + 4, 4);
             const uint8_t *cie = fde + 4 - back;
             memcpy(&cie_length, cie, 4);
-            if (used + 8 + cie_length + fde_length > bytes)
+            if (used + 8 + cie_length + fde_length > bytes) {
                 break;
+            }
             memcpy(out + used, cie, 4 + cie_length);
             const size_t cie_at = used;
             used += 4 + cie_length;
@@ -96,7 +100,7 @@ static int take_seed(struct dl_phdr_info *info, size_t size, void *unused) {
             const int32_t first = entry[0], moved = (int32_t)(first - (int32_t)(used + 8)); /* pc-relative */
             memcpy(out + used + 8, &moved, 4);
             entry[1] = (int32_t)used;
-            memcpy(out + 12 + 8 * k, entry, 8);
+            memcpy(out + 12 + (size_t)8 * k, entry, 8);
             used += 4 + fde_length;
             s->first = k == 0 ? first : s->first;
             s->last = first;
@@ -145,7 +149,7 @@ static unsigned count_rows(const seed *s) {
     memcpy(&count, s->data + PREFIX + 8, 4);
     for (uint32_t k = 0; k < count; k++) {
         int32_t first;
-        memcpy(&first, s->data + PREFIX + 12 + 8 * k, 4);
+        memcpy(&first, s->data + PREFIX + 12 + (size_t)8 * k, 4);
         rows += moda_row_cfa_kind(moda_row_compile(&object, object.header + (uintptr_t)(intptr_t)first))
                 <= MODA_CFA_END;
     }
@@ -159,10 +163,11 @@ int main(int argc, char **argv) {
         return 0;
     }
     unsigned rows = 0;
-    for (unsigned i = 0; i < seed_count; i++)
+    for (unsigned i = 0; i < seed_count; i++) {
         rows += count_rows(&seeds[i]);
-    const long rounds = argc > 1 ? atol(argv[1]) : 200000;
-    for (long round = 0; round < rounds; round++) {
+    }
+    const long rounds = argc > 1 ? strtol(argv[1], NULL, 10) : 200000;
+    for (long round = 0; round < rounds && seed_count != 0; round++) {
         const seed *s = &seeds[next_random() % seed_count];
         uint8_t *copy = malloc(s->size);
         memcpy(copy, s->data, s->size);

@@ -10,8 +10,9 @@ static int lazy_implementation(void) {
 }
 
 static int (*resolve_lazy(void))(void) {
-    if (lazy_hook != 0)
+    if (lazy_hook != 0) {
         lazy_hook();
+    }
     return lazy_implementation;
 }
 

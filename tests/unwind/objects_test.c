@@ -56,8 +56,9 @@ OBJECTS_TEST(a_closed_object_is_forgotten) {
     dlclose(handle);
     moda_unwind_forget();
     plugin_function *large = open_plugin(PLUGIN_LARGE, "plugin_call", &handle);
-    if (large != small)
+    if (large != small) {
         cr_skip_test("the second object came to another address");
+    }
     call_plugin(large);
     expect_complete();
 }
@@ -69,8 +70,9 @@ OBJECTS_TEST(rows_of_a_closed_object_are_stale_until_forgotten) {
     call_plugin(small);
     dlclose(handle);
     plugin_function *large = open_plugin(PLUGIN_LARGE, "plugin_call", &handle);
-    if (large != small)
+    if (large != small) {
         cr_skip_test("the second object came to another address");
+    }
     call_plugin(large);
     cr_expect_not(result.is_same);
     moda_unwind_forget();
@@ -83,11 +85,13 @@ OBJECTS_TEST(tags_of_epochs_repeat_without_stale_rows) {
     plugin_function *small = open_plugin(PLUGIN_SMALL, "plugin_call", &handle);
     call_plugin(small);
     dlclose(handle);
-    for (int i = 0; i < 255; i++)
+    for (int i = 0; i < 255; i++) {
         moda_unwind_forget();
+    }
     plugin_function *large = open_plugin(PLUGIN_LARGE, "plugin_call", &handle);
-    if (large != small)
+    if (large != small) {
         cr_skip_test("the second object came to another address");
+    }
     call_plugin(large);
     expect_complete();
 }
@@ -112,8 +116,9 @@ OBJECTS_TEST(modules_of_iconv_come_and_go) {
         iconv_t to = iconv_open(i % 2 == 0 ? "EUC-JP" : "KOI8-R", "UTF-8");
         walk_back();
         expect_complete();
-        if (to != (iconv_t)-1)
+        if (to != (iconv_t)-1) {
             iconv_close(to);
+        }
         moda_unwind_forget();
         walk_back();
         expect_complete();
@@ -130,8 +135,9 @@ OBJECTS_TEST(a_call_under_lazy_binding_is_walked_to_the_end) {
     lazy_hook = walk_back;
     walks = 0;
     cr_expect_eq(lazy_function(), 42); /* walk_back, resolver, _dl_fixup, _dl_runtime_resolve, we */
-    if (walks == 0)
+    if (walks == 0) {
         cr_skip_test("bound at load time");
+    }
     expect_complete();
     cr_expect_geq(result.plain.count, 8);
 }
@@ -183,16 +189,16 @@ OBJECTS_TEST(without_memory_walks_are_right) {
 OBJECTS_TEST(the_cache_grows_to_its_bound_and_no_further) {
     moda_unwind_set_memory(count_memory);
     const uintptr_t code = (uintptr_t)&qsort;
-    uint32_t bits = 0, count = 0;
+    uint32_t bits = 0;
     walk_back();
-    count = moda_row_cache_count(&bits);
+    cr_expect_gt(moda_row_cache_count(&bits), 0);
     cr_expect_eq(bits, MODA_ROW_TABLE_FIRST_BITS);
     for (uintptr_t pc = code; pc < code + 1000000; pc++) {
         const moda_row_view view = moda_row_view_now();
         const moda_row first = moda_row_lookup(&view, pc), again = moda_row_lookup(&view, pc);
         cr_assert_eq(first, again);
     }
-    count = moda_row_cache_count(&bits);
+    const uint32_t count = moda_row_cache_count(&bits);
     cr_expect_eq(bits, MODA_ROW_TABLE_LAST_BITS);
     cr_expect_leq(count, (1u << MODA_ROW_TABLE_LAST_BITS) + MODA_ROW_PROBES_MAX);
     cr_expect_leq(memory_given, 6u << 20);

@@ -69,8 +69,9 @@ static void *allocate_early(size_t bytes) {
 
 static void find_real(void) {
     static bool is_finding;
-    if (real_realloc != NULL || is_finding)
+    if (real_realloc != NULL || is_finding) {
         return;
+    }
     is_finding = true;
     real_malloc = (void *(*)(size_t))dlsym(RTLD_NEXT, "malloc");
     real_calloc = (void *(*)(size_t, size_t))dlsym(RTLD_NEXT, "calloc");
@@ -85,8 +86,9 @@ static uint64_t number_in(const char *variable, uint64_t otherwise) {
 
 static bool find_libunwind(void) {
     void *library = dlopen("libunwind.so.8", RTLD_NOW | RTLD_LOCAL);
-    if (library == NULL)
+    if (library == NULL) {
         return false;
+    }
     unwind_init = (int (*)(unw_cursor_t *, unw_context_t *))dlsym(library, "_ULx86_64_init_local");
     unwind_step = (int (*)(unw_cursor_t *))dlsym(library, "_ULx86_64_step");
     unwind_register =
@@ -114,8 +116,9 @@ __attribute__((constructor)) static void begin(void) {
             count(&counts->processes, 1);
         }
     }
-    if (fd >= 0)
+    if (fd >= 0) {
         close(fd);
+    }
     is_inside = false;
 }
 
@@ -124,21 +127,25 @@ __attribute__((noinline)) static uint32_t walk_libunwind(const moda_unwind_start
     unw_context_t context;
     unw_cursor_t cursor;
     unwind_context(&context);
-    if (unwind_init(&cursor, &context) < 0)
+    if (unwind_init(&cursor, &context) < 0) {
         return 0;
+    }
     uint32_t found = 0;
     for (uint32_t above = 0; found < frames_max && above < FRAMES_ABOVE_START_MAX;) {
         unw_word_t pc = 0, sp = 0;
         unwind_register(&cursor, UNW_REG_IP, &pc);
         unwind_register(&cursor, UNW_REG_SP, &sp);
-        if (pc == 0)
+        if (pc == 0) {
             break;
-        if (found != 0 || (pc == start->pc && sp == start->sp))
+        }
+        if (found != 0 || (pc == start->pc && sp == start->sp)) {
             frames[found++] = pc;
-        else
+        } else {
             above++;
-        if (unwind_step(&cursor) <= 0)
+        }
+        if (unwind_step(&cursor) <= 0) {
             break;
+        }
     }
     return found;
 }
@@ -155,8 +162,9 @@ static void print_frames(const char *who, const uint64_t *frames, uint32_t n) {
 
 static void print_difference(const uint64_t *ours, const moda_walk *walk, const uint64_t *theirs,
                              uint32_t n) {
-    if (__atomic_fetch_sub(&differences_to_print, 1, __ATOMIC_RELAXED) <= 0)
+    if (__atomic_fetch_sub(&differences_to_print, 1, __ATOMIC_RELAXED) <= 0) {
         return;
+    }
     fprintf(stderr, "oracle: different stacks; ours ended %u, %u guessed\n", walk->end, walk->guessed);
     print_frames("ours", ours, walk->count);
     print_frames("libunwind", theirs, n);
@@ -167,8 +175,9 @@ static void mutate_rows(void) {
     moda_row_table *table = moda_rows.table;
     uint64_t seen = 0;
     for (size_t i = 0; table != NULL && i < (size_t)1 << table->bits; i++) {
-        if (table->slot[i].row != 0 && ++seen % mutate_each == 0)
+        if (table->slot[i].row != 0 && ++seen % mutate_each == 0) {
             table->slot[i].row += (moda_row)1 << 40;
+        }
     }
 }
 
@@ -193,10 +202,12 @@ static void check_incremental(const moda_unwind_start *start, const moda_walk *p
     struct thread_state *state = state_of_thread();
     const moda_walk walk = moda_unwind(start, state->walker, frames);
     if (walk.count != plain->count || walk.end != plain->end || walk.guessed != plain->guessed
-        || memcmp(frames, expected, walk.count * sizeof *frames) != 0)
+        || memcmp(frames, expected, walk.count * sizeof *frames) != 0) {
         count(&counts->incremental_wrong, 1);
-    if (!is_tail(frames, &walk, state))
+    }
+    if (!is_tail(frames, &walk, state)) {
         count(&counts->reuse_wrong, 1);
+    }
     count(&counts->reused_frames, walk.reused);
     memcpy(state->last, frames, walk.count * sizeof *frames);
     state->last_count = walk.count;
@@ -207,15 +218,17 @@ static void check_frame_pointers(const moda_unwind_start *start, const moda_walk
     uint64_t frames[FRAMES_MAX];
     const moda_walk_job job = {.start = start, .frames = frames, .limit = frames_max};
     const moda_walk walk = moda_frame_pointer_walk(&job);
-    if (walk.count == plain->count && memcmp(frames, expected, walk.count * sizeof *frames) == 0)
+    if (walk.count == plain->count && memcmp(frames, expected, walk.count * sizeof *frames) == 0) {
         count(&counts->fp_equal, 1);
+    }
 }
 
 __attribute__((noinline)) static void compare(const moda_unwind_start *start) {
     uint64_t ours[FRAMES_MAX], theirs[FRAMES_MAX];
     const uint64_t number = __atomic_fetch_add(&counts->stacks, 1, __ATOMIC_RELAXED);
-    if (mutate_each != 0 && number == MUTATE_AFTER)
+    if (mutate_each != 0 && number == MUTATE_AFTER) {
         mutate_rows();
+    }
     const moda_walk walk = moda_unwind(start, NULL, ours);
     check_incremental(start, &walk, ours);
     check_frame_pointers(start, &walk, ours);
@@ -234,8 +247,9 @@ __attribute__((noinline)) static void compare(const moda_unwind_start *start) {
 }
 
 static bool wants_comparison(void) {
-    if (is_inside || counts == NULL || __atomic_load_n(&stacks_left, __ATOMIC_RELAXED) == 0)
+    if (is_inside || counts == NULL || __atomic_load_n(&stacks_left, __ATOMIC_RELAXED) == 0) {
         return false;
+    }
     __atomic_fetch_sub(&stacks_left, 1, __ATOMIC_RELAXED);
     return true;
 }
@@ -259,18 +273,18 @@ MODA_EXPORT void *malloc(size_t size) {
     return block;
 }
 
-MODA_EXPORT void *calloc(size_t n, size_t size) {
+MODA_EXPORT void *calloc(size_t nmemb, size_t size) {
     find_real();
     COMPARE_FROM_CALLER();
-    void *block = real_calloc != NULL ? real_calloc(n, size) : allocate_early(n * size);
+    void *block = real_calloc != NULL ? real_calloc(nmemb, size) : allocate_early(nmemb * size);
     __asm__ volatile("" : "+r"(block));
     return block;
 }
 
-MODA_EXPORT void *realloc(void *old, size_t size) {
+MODA_EXPORT void *realloc(void *ptr, size_t size) {
     find_real();
     COMPARE_FROM_CALLER();
-    void *block = real_realloc(old, size);
+    void *block = real_realloc(ptr, size);
     __asm__ volatile("" : "+r"(block));
     return block;
 }

@@ -54,8 +54,9 @@ static bool is_as_expected(const oracle_counts *c, uint64_t at_least, const char
         return false;
     }
     const uint64_t wrong = c->stacks - c->equal - c->longer;
-    if (strcmp(expect, "differs") == 0)
+    if (strcmp(expect, "differs") == 0) {
         return wrong * 1000 > c->stacks;
+    }
     return c->equal * 1000 >= c->stacks * 999 && c->incremental_wrong == 0 && c->reuse_wrong == 0;
 }
 
@@ -66,17 +67,20 @@ int main(int argc, char **argv) {
     }
     char path[] = "/tmp/moda-oracle-XXXXXX";
     const int fd = mkstemp(path);
-    if (fd < 0 || ftruncate(fd, sizeof(oracle_counts)) != 0)
+    if (fd < 0 || ftruncate(fd, sizeof(oracle_counts)) != 0) {
         return 2;
+    }
     const oracle_counts *counts = mmap(NULL, sizeof *counts, PROT_READ, MAP_SHARED, fd, 0);
     const pid_t child = fork();
-    if (child == 0)
+    if (child == 0) {
         run_child(argv[1], path, argv + 4);
+    }
     int status = 0;
     waitpid(child, &status, 0);
     unlink(path);
-    if (counts == MAP_FAILED)
+    if (counts == MAP_FAILED) {
         return 2;
+    }
     if (WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED && counts->processes == 0) {
         printf("skipped: %s is not installed\n", argv[4]);
         return SKIPPED;

@@ -20,8 +20,9 @@ static int tables_left;
 static unsigned long wrong;
 
 static void *some_memory(size_t bytes) {
-    if (__atomic_sub_fetch(&tables_left, 1, __ATOMIC_RELAXED) < 0)
+    if (__atomic_sub_fetch(&tables_left, 1, __ATOMIC_RELAXED) < 0) {
         return NULL;
+    }
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return memory == MAP_FAILED ? NULL : memory;
 }
@@ -49,10 +50,12 @@ static void *look_up_all(void *argument) {
         const moda_row_view view = moda_row_view_now();
         const moda_row row = moda_row_lookup(&view, address_of(k));
         mine += (row & ~MODA_ROW_EPOCH_MASK) != expected[k];
-        if (i % 64 == 0)
+        if (i % 64 == 0) {
             mine += walk_here(thread, frames) != MOD_ALLOC_WALK_COMPLETE;
-        if (i % 2048 == seed)
+        }
+        if (i % 2048 == seed) {
             moda_unwind_forget();
+        }
     }
     free(thread);
     __atomic_fetch_add(&wrong, mine, __ATOMIC_RELAXED);
@@ -62,10 +65,12 @@ static void *look_up_all(void *argument) {
 static void race(int tables) {
     pthread_t threads[THREADS];
     tables_left = tables;
-    for (size_t i = 0; i < THREADS; i++)
+    for (size_t i = 0; i < THREADS; i++) {
         pthread_create(&threads[i], NULL, look_up_all, (void *)i);
-    for (size_t i = 0; i < THREADS; i++)
+    }
+    for (size_t i = 0; i < THREADS; i++) {
         pthread_join(threads[i], NULL);
+    }
 }
 
 int main(int argc, char **argv) {
@@ -76,9 +81,10 @@ int main(int argc, char **argv) {
         expected[i] = moda_row_lookup(&view, address_of(i)) & ~MODA_ROW_EPOCH_MASK;
     }
     moda_unwind_set_memory(some_memory);
-    const int tables = argc > 1 ? atoi(argv[1]) : 4; /* 1: the table stays small, and full */
-    for (int round = 0; round < ROUNDS; round++)
+    const int tables = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 4; /* 1: the table stays small, and full */
+    for (int round = 0; round < ROUNDS; round++) {
         race(round == 0 ? tables : 0);
+    }
     uint32_t bits;
     const uint32_t used = moda_row_cache_count(&bits);
     printf("%lu wrong; %u rows in a table of 2^%u\n", wrong, used, bits);

@@ -37,7 +37,8 @@ int main(int argc, char **argv) {
     moda_unwind_initialize(MODA_UNWIND_AUTO, 64);
     const moda_walk walk = recurse(5, frames);
     printf("%u frames, ended %u\n", walk.count, walk.end);
-    if (argc > 1 && strcmp(argv[1], "any") == 0)
+    if (argc > 1 && strcmp(argv[1], "any") == 0) {
         return walk.count >= 1 ? 0 : 1;
+    }
     return walk.end == MOD_ALLOC_WALK_COMPLETE && walk.count >= 9 ? 0 : 1;
 }

@@ -40,10 +40,11 @@ NOINLINE static void leaf(void) {
 NOINLINE static void plain_frame(int depth) {
     char local[24];
     KEEP(local);
-    if (depth > 0)
+    if (depth > 0) {
         plain_frame(depth - 1);
-    else
+    } else {
         leaf();
+    }
     KEEP(local);
 }
 
@@ -119,10 +120,11 @@ WALK_TEST(a_call_at_the_end_of_its_function_is_looked_up_inside_it) {
 NOINLINE static void recurse(int depth) {
     char local[64];
     KEEP(local);
-    if (depth > 0)
+    if (depth > 0) {
         recurse(depth - 1);
-    else
+    } else {
         support_walk(&result);
+    }
     KEEP(local);
 }
 
@@ -158,9 +160,9 @@ NOINLINE static void check_random_walk(void) {
     frames_reused += reused;
     tails_wrong += reused > last_count || reused > result.kept.count
                    || memcmp(last_frames + last_count - reused,
-                             result.kept_frames + result.kept.count - reused, reused * 8)
+                             result.kept_frames + result.kept.count - reused, (size_t)reused * 8)
                           != 0;
-    memcpy(last_frames, result.kept_frames, result.kept.count * 8);
+    memcpy(last_frames, result.kept_frames, (size_t)result.kept.count * 8);
     last_count = result.kept.count;
 }
 
@@ -178,16 +180,18 @@ NOINLINE static void random_calls(int depth) {
         } else {
             check_random_walk();
         }
-        if ((next_random() & 15) == 0)
+        if ((next_random() & 15) == 0) {
             moda_unwind_forget();
+        }
     }
     KEEP(more);
 }
 
 WALK_TEST(incremental_equals_plain_in_random_call_trees) {
     for (walks_wanted = 500; walks_wanted <= 20000; walks_wanted += 500) {
-        while (walks_done < walks_wanted)
+        while (walks_done < walks_wanted) {
             random_calls((int)(next_random() % 80));
+        }
     }
     cr_expect_eq(walks_wrong, 0, "%lu of %lu walks are wrong", walks_wrong, walks_done);
     cr_expect_eq(tails_wrong, 0, "%lu of %lu walks claim too much", tails_wrong, walks_done);
@@ -307,8 +311,9 @@ NOINLINE static unsigned long busy(int depth) {
 
 static void work_a_while(void) {
     int values[500];
-    for (int i = 0; i < 500; i++)
+    for (int i = 0; i < 500; i++) {
         values[i] = (int)next_random();
+    }
     qsort(values, 500, sizeof values[0], compare_ints);
     counter += (unsigned)busy(20);
 }
@@ -318,8 +323,9 @@ WALK_TEST(asynchronous_interruptions_are_walked) {
     handle(SIGPROF, on_timer, SA_RESTART);
     const struct itimerval interval = {.it_interval.tv_usec = 1000, .it_value.tv_usec = 1000};
     setitimer(ITIMER_PROF, &interval, NULL);
-    for (long rounds = 0; asynchronous < 300 && rounds < 2000000; rounds++)
+    for (long rounds = 0; asynchronous < 300 && rounds < 2000000; rounds++) {
         work_a_while();
+    }
     setitimer(ITIMER_PROF, &(struct itimerval){0}, NULL);
     cr_expect_geq(asynchronous, 300);
     cr_expect_eq(asynchronous_wrong, 0, "%lu of %lu differ from libgcc's", asynchronous_wrong, asynchronous);
@@ -333,17 +339,19 @@ static void on_trap(int number) {
 }
 
 static void set_trap_flag(int is_on) {
-    if (is_on)
+    if (is_on) {
         __asm__ volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" : : : "cc", "memory");
-    else
+    } else {
         __asm__ volatile("pushfq\n\tandq $~0x100, (%%rsp)\n\tpopfq" : : : "cc", "memory");
+    }
 }
 
 WALK_TEST(every_instruction_of_a_run_is_walked) {
     handle(SIGTRAP, on_trap, 0);
     int values[12];
-    for (int i = 0; i < 12; i++)
+    for (int i = 0; i < 12; i++) {
         values[i] = (int)next_random();
+    }
     set_trap_flag(1);
     qsort(values, 12, sizeof values[0], compare_ints);
     counter += (unsigned)busy(5);
@@ -399,8 +407,9 @@ WALK_TEST(a_raw_clone_is_walked) {
     const size_t bytes = 262144;
     char *stack = support_memory(bytes);
     const pid_t child = clone(run_cloned, stack + bytes, CLONE_VM | SIGCHLD, NULL);
-    if (child < 0 && errno == EINVAL)
+    if (child < 0 && errno == EINVAL) {
         cr_skip_test("qemu's user mode has no raw clone");
+    }
     cr_assert_gt(child, 0);
     int status;
     cr_assert_eq(waitpid(child, &status, 0), child);
@@ -417,10 +426,11 @@ static char *coroutine_stack;
 NOINLINE static void coroutine_inner(int depth) {
     char local[3000];
     KEEP(local);
-    if (depth > 0)
+    if (depth > 0) {
         coroutine_inner(depth - 1);
-    else
+    } else {
         support_walk(&result);
+    }
     KEEP(local);
 }
 
@@ -451,7 +461,7 @@ static void *switch_coroutines(void *unused) {
             swapcontext(&main_context, &coroutine_context);
             cr_expect_geq(result.plain.count, 3);
             cr_expect(result.is_same_kept);
-            cr_expect_eq(memcmp(result.frames, result.reference, (result.plain.count - 1) * 8), 0);
+            cr_expect_eq(memcmp(result.frames, result.reference, (size_t)(result.plain.count - 1) * 8), 0);
             cr_expect_neq(result.plain.end, MOD_ALLOC_WALK_BROKEN);
             leaf();
         }
@@ -484,10 +494,11 @@ NOINLINE static void copy_own_stack(void) {
 NOINLINE static void recurse_and_copy(int depth) {
     char local[64];
     KEEP(local);
-    if (depth > 0)
+    if (depth > 0) {
         recurse_and_copy(depth - 1);
-    else
+    } else {
         copy_own_stack();
+    }
     KEEP(local);
 }
 
@@ -606,14 +617,15 @@ static void fill_with_garbage(uintptr_t *words, size_t count, uintptr_t base) {
     for (size_t i = 0; i < count; i++) {
         const uint64_t r = next_random();
         const unsigned kind = r & 3;
-        if (kind == 0)
+        if (kind == 0) {
             words[i] = result.frames[(r >> 8) % result.plain.count];
-        else if (kind == 1)
+        } else if (kind == 1) {
             words[i] = base + (r >> 8) % (count * 8 + 64);
-        else if (kind == 2)
+        } else if (kind == 2) {
             words[i] = (uintptr_t)&qsort + (r >> 8) % 1000000; /* somewhere in libc */
-        else
+        } else {
             words[i] = r;
+        }
     }
 }
 
@@ -629,8 +641,9 @@ WALK_TEST(garbage_never_makes_it_leave_the_stack) {
     uint32_t ends[6] = {0};
     for (int i = 0; i < 200000; i++) {
         moda_unwind_initialize((moda_walker_id)(i % 3), SUPPORT_FRAMES_MAX);
-        if (i % 50 == 0)
+        if (i % 50 == 0) {
             fill_with_garbage(words, bytes / 8, (uintptr_t)words);
+        }
         moda_unwind_start start = {
             .pc = result.frames[next_random() % result.plain.count],
             .sp = (uintptr_t)words + 128 + next_random() % (bytes - 128) / 8 * 8,
@@ -665,8 +678,9 @@ NOINLINE static void frame_that_needs_fp(size_t n, uintptr_t fp) {
 WALK_TEST(a_corrupt_frame_pointer_ends_the_walk_as_broken) {
     static const uintptr_t bad[] = {
         0, 1, 8, 0x7f, (uintptr_t)-8, (uintptr_t)-16, (uintptr_t)1 << 63, 0x123456789abc};
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         frame_that_needs_fp(100, bad[i]);
+    }
     frame_that_needs_fp(100, (uintptr_t)&bad);
 }
 #endif
@@ -709,7 +723,7 @@ WALK_TEST(a_vforked_child_walks_and_the_parent_after_it) {
     plain_frame(3);
     const pid_t child = vfork();
     if (child == 0) {
-        support_walk(&result);
+        support_walk(&result); // NOLINT(clang-analyzer-unix.Vfork): what malloc would do there
         _exit(result.is_same && result.plain.end == MOD_ALLOC_WALK_COMPLETE ? 0 : 1);
     }
     int status;
