@@ -88,64 +88,86 @@ static bool is_elf(const elf_header *elf) {
            && elf->e_phnum <= HEADERS_MAX && elf->e_phoff <= 4096 - HEADERS_MAX * sizeof(program_header);
 }
 
-static void set_headers_from_start(object *found) {
-    const elf_header *elf = (const elf_header *)(uintptr_t)found->start;
+static void set_headers_from(object *found, uint64_t elf_address) {
+    const elf_header *elf = (const elf_header *)(uintptr_t)elf_address;
     if (is_elf(elf)) {
-        found->headers = (const program_header *)(uintptr_t)(found->start + elf->e_phoff);
+        found->headers = (const program_header *)(uintptr_t)(elf_address + elf->e_phoff);
         found->header_count = elf->e_phnum;
     }
 }
 
-/* Where start, end and bias have to be read from the program headers. */
-static bool set_range_from_headers(object *found, uint64_t headers_address) {
+/* All that the object's segments span, holes included; bias is set. */
+static bool set_range_from_headers(object *found) {
     uint64_t low = UINT64_MAX;
     uint64_t high = 0;
     for (uint32_t i = 0; i < found->header_count; i++) {
         const program_header *header = &found->headers[i];
-        if (header->p_type == PT_PHDR) {
-            found->bias = headers_address - header->p_vaddr;
-        }
         if (header->p_type == PT_LOAD) {
             low = header->p_vaddr < low ? header->p_vaddr : low;
             high = header->p_vaddr + header->p_memsz > high ? header->p_vaddr + header->p_memsz : high;
         }
     }
+    if (low >= high) {
+        return false;
+    }
     found->start = (found->bias + low) & ~(uint64_t)(moda_os_page_size() - 1);
     found->end = found->bias + high;
-    return low < high;
+    return true;
+}
+
+/* Where the program was moved to, from the place of its program headers. */
+static uint64_t bias_of_program(const object *program, uint64_t address) {
+    for (uint32_t i = 0; i < program->header_count; i++) {
+        const program_header *header = &program->headers[i];
+        if (header->p_type == PT_PHDR) {
+            return address - header->p_vaddr;
+        }
+        if (header->p_type == PT_LOAD && header->p_offset == 0) {
+            return address - sizeof(elf_header) - header->p_vaddr;
+        }
+    }
+    return 0;
 }
 
 static bool find_program(object *found) {
     const uint64_t address = getauxval(AT_PHDR);
     *found = (object){
         .headers = (const program_header *)(uintptr_t)address,
-        .header_count = (uint32_t)getauxval(AT_PHNUM),
+        .header_count = address != 0 ? (uint32_t)getauxval(AT_PHNUM) : 0,
         .name = "",
     };
-    return address != 0 && set_range_from_headers(found, address);
+    found->bias = bias_of_program(found, address);
+    return set_range_from_headers(found);
 }
 
+/* Linked at 0. */
 static bool find_vdso(object *found) {
-    *found = (object){.start = getauxval(AT_SYSINFO_EHDR), .name = "[vdso]"};
-    if (found->start == 0) {
+    const uint64_t start = getauxval(AT_SYSINFO_EHDR);
+    *found = (object){.start = start, .bias = start, .name = "[vdso]"};
+    if (start == 0) {
         return false;
     }
-    const uint64_t start = found->start;
-    set_headers_from_start(found);
-    const bool is_done = set_range_from_headers(found, 0);
-    /* Linked at 0, mapped at start. */
-    const uint64_t size = found->end - found->start;
-    *found = (object){.start = start,
-                      .end = start + size,
-                      .bias = start - found->start,
-                      .headers = found->headers,
-                      .header_count = found->header_count,
-                      .name = found->name};
-    return is_done;
+    set_headers_from(found, start);
+    return set_range_from_headers(found);
 }
 
 static bool covers(const object *found, uintptr_t pc) {
     return pc >= found->start && pc < found->end;
+}
+
+/* Of objects with holes the loader answers with one segment. The whole is had from the program headers, where
+ * the object was linked to begin at 0. */
+static void widen_to_object(object *found, const struct link_map *map) {
+    struct dl_find_object first;
+    const object segment = *found;
+    set_headers_from(found, found->start);
+    if (found->headers == NULL && _dl_find_object((void *)map->l_addr, &first) == 0
+        && first.dlfo_link_map == map) {
+        set_headers_from(found, map->l_addr);
+    }
+    if (found->headers != NULL && (!set_range_from_headers(found) || !covers(found, segment.start))) {
+        *found = segment;
+    }
 }
 
 static bool find_by_loader(uintptr_t pc, object *found) {
@@ -163,12 +185,12 @@ static bool find_by_loader(uintptr_t pc, object *found) {
     if (found->start == getauxval(AT_SYSINFO_EHDR)) {
         found->name = "[vdso]";
     }
-    set_headers_from_start(found);
+    widen_to_object(found, map);
     return covers(found, pc);
 }
 
 static bool find_object(uintptr_t pc, object *found) {
-    return find_by_loader(pc, found) || (find_program(found) && covers(found, pc))
+    return (find_program(found) && covers(found, pc)) || find_by_loader(pc, found)
            || (find_vdso(found) && covers(found, pc));
 }
 
@@ -338,8 +360,7 @@ static bool is_unmapped(const moda_module *module, const object *unused) {
         return false;
     }
     return _dl_find_object((void *)(uintptr_t)module->start, &answer) != 0
-           || (uint64_t)(uintptr_t)answer.dlfo_map_start != module->start
-           || (uint64_t)(uintptr_t)answer.dlfo_map_end != module->end;
+           || answer.dlfo_link_map->l_addr != module->load_bias;
 }
 
 void moda_modules_check(void) {
