@@ -4,6 +4,9 @@
  *
  * /dev/shm first: a profile is a shared mapping that is written all the time, and there the system never
  * writes it to a disk.
+ *
+ * The directory is locked (flock) as long as its mod-alloc lives: one that is not was left behind by a mod-alloc
+ * that was killed, and the next one takes it away.
  */
 #include "cli/scratch.h"
 
@@ -12,10 +15,16 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { COPY_BLOCK = 65536 };
+enum { COPY_BLOCK = 65536, STALE_S = 60 };
+
+static const char prefix[] = "mod-alloc.";
+
+static void sweep(const char *place);
 
 bool moda_cli_scratch_make(moda_cli_scratch *scratch, moda_error *error) {
     const char *const places[] = {"/dev/shm", getenv("TMPDIR"), "/tmp"};
@@ -23,8 +32,13 @@ bool moda_cli_scratch_make(moda_cli_scratch *scratch, moda_error *error) {
         if (places[i] == NULL || places[i][0] != '/') {
             continue;
         }
-        const int length = snprintf(scratch->path, sizeof scratch->path, "%s/mod-alloc.XXXXXX", places[i]);
+        sweep(places[i]);
+        const int length = snprintf(scratch->path, sizeof scratch->path, "%s/%sXXXXXX", places[i], prefix);
         if (length < (int)sizeof scratch->path && mkdtemp(scratch->path) != NULL) {
+            scratch->lock = open(scratch->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+            if (scratch->lock >= 0) {
+                flock(scratch->lock, LOCK_EX | LOCK_NB);
+            }
             return true;
         }
     }
@@ -71,10 +85,7 @@ char **moda_cli_scratch_list(const moda_cli_scratch *scratch, const char *suffix
     return names;
 }
 
-void moda_cli_scratch_remove(moda_cli_scratch *scratch) {
-    if (scratch->path[0] == '\0') {
-        return;
-    }
+static void remove_directory(const moda_cli_scratch *scratch) {
     size_t count;
     char **const names = moda_cli_scratch_list(scratch, "", &count);
     const int directory = open(scratch->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -85,7 +96,46 @@ void moda_cli_scratch_remove(moda_cli_scratch *scratch) {
     free(names);
     close(directory);
     rmdir(scratch->path);
+}
+
+void moda_cli_scratch_remove(moda_cli_scratch *scratch) {
+    if (scratch->path[0] == '\0') {
+        return;
+    }
+    remove_directory(scratch);
     scratch->path[0] = '\0';
+    if (scratch->lock >= 0) {
+        close(scratch->lock);
+    }
+}
+
+/* Ours, locked by nobody, and not made just now (its maker may not have come to lock it). */
+static bool is_stale(int directory) {
+    struct stat status;
+    return fstat(directory, &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == geteuid()
+           && status.st_mtime + STALE_S < time(NULL) && flock(directory, LOCK_EX | LOCK_NB) == 0;
+}
+
+static void sweep(const char *place) {
+    moda_cli_scratch around = {.path = ""};
+    size_t count;
+    snprintf(around.path, sizeof around.path, "%s", place);
+    char **const names = moda_cli_scratch_list(&around, "", &count);
+    for (size_t i = 0; i < count; i++) {
+        moda_cli_scratch old = {.path = ""};
+        const int length = snprintf(old.path, sizeof old.path, "%s/%s", place, names[i]);
+        if (strncmp(names[i], prefix, sizeof prefix - 1) == 0 && length < (int)sizeof old.path) {
+            const int directory = open(old.path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+            if (directory >= 0 && is_stale(directory)) {
+                remove_directory(&old);
+            }
+            if (directory >= 0) {
+                close(directory);
+            }
+        }
+        free(names[i]);
+    }
+    free(names);
 }
 
 static bool is_zero(const char *bytes, size_t length) {

@@ -13,8 +13,10 @@
 
 typedef struct moda_cli_scratch {
     char path[PATH_MAX]; /* "" = none */
+    int lock;            /* the directory, locked while we live */
 } moda_cli_scratch;
 
+/* Also removes those that a killed mod-alloc has left. */
 bool moda_cli_scratch_make(moda_cli_scratch *scratch, moda_error *error);
 
 /* Names (without directory) of the files in it that end in `suffix`, sorted; free each, and the array. */

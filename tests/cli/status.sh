@@ -50,6 +50,19 @@ expect_equal "MOD_ALLOC_SAMPLE of --exact" "$out" "1"
 ) > .out 2> .err
 expect_equal "output with SIGINT ignored" "$(cat .out)" "survived"
 
+# what a killed mod-alloc leaves is taken away by a later one, but not what a living one needs
+"$MOD_ALLOC" run -q -- "$PROGRAMS/allocate" sleep 3 exit 6 &
+living=$!
+"$MOD_ALLOC" run -q -- "$PROGRAMS/allocate" sleep 1 &
+sleep 0.5
+kill -KILL $!
+find /dev/shm "${TMPDIR:-/tmp}" -maxdepth 1 -user "$(id -un)" -name 'mod-alloc.*' -newer .start \
+    -exec touch -d '1 hour ago' {} + 2> .find
+sleep 1
+try "$MOD_ALLOC" run -q true
+wait $living
+expect_equal "status of a run beside others" "$?" 6
+
 # nothing is left behind
 left=$(find /dev/shm "${TMPDIR:-/tmp}" -maxdepth 1 -user "$(id -un)" -name 'mod-alloc.*' -newer "$folder/.start" 2> /dev/null)
 expect_equal "what is left in /dev/shm or TMPDIR" "$left" ""

@@ -21,10 +21,13 @@ live=$(json all.json live_count)
 expect_equal "pid and name of the sum" "$(json all.json program | sed 's:.*/::')" "$(readlink -f "$(command -v sh)" | sed 's:.*/::')"
 
 # exec: one process, two programs; the last one is shown
-try "$MOD_ALLOC" run --json exec.json sh -c "exec $allocate keep 1000 1024 exit 4"
+try "$MOD_ALLOC" run --json exec.json sh -c "sleep 1.1; exec $allocate keep 1000 1024 exit 4"
 expect_status 4
 [ "$(json exec.json live_count)" -ge 1000 ] || fail "after exec $(json exec.json live_count) blocks are shown"
 expect_equal "program after exec" "$(json exec.json program)" "$(readlink -f "$allocate")"
+
+try "$MOD_ALLOC" run --json quick.json sh -c "exec $allocate keep 1000 1024 exit 4"
+expect_equal "program after a quick exec" "$(json quick.json program)" "$(readlink -f "$allocate")"
 
 # fork without exec: the child's own
 try "$MOD_ALLOC" run --json fork.json "$allocate" keep 1000 1024 fork keep 500 1024 exit 9
