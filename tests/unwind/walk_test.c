@@ -664,6 +664,7 @@ NOINLINE static void walk_with_bad_fp(uintptr_t fp, moda_walk *walk, uint64_t *f
 }
 
 NOINLINE static void frame_that_needs_fp(size_t n, uintptr_t fp) {
+    __asm__("" : "+r"(n)); /* not a constant */
     char *local = alloca(n);
     KEEP(local);
     moda_walk walk;
