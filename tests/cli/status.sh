@@ -51,19 +51,24 @@ expect_equal "MOD_ALLOC_SAMPLE of --exact" "$out" "1"
 expect_equal "output with SIGINT ignored" "$(cat .out)" "survived"
 
 # what a killed mod-alloc leaves is taken away by a later one, but not what a living one needs
-"$MOD_ALLOC" run -q -- "$PROGRAMS/allocate" sleep 3 exit 6 &
-living=$!
+directories() {
+    find /dev/shm "${TMPDIR:-/tmp}" -maxdepth 1 -user "$(id -un)" -name 'mod-alloc.*' -newer .start 2> .find
+}
 "$MOD_ALLOC" run -q -- "$PROGRAMS/allocate" sleep 1 &
 sleep 0.5
 kill -KILL $!
-find /dev/shm "${TMPDIR:-/tmp}" -maxdepth 1 -user "$(id -un)" -name 'mod-alloc.*' -newer .start \
-    -exec touch -d '1 hour ago' {} + 2> .find
+killed=$(directories)
+[ -d "$killed" ] || fail "a killed mod-alloc has left '$killed', expected one directory"
+"$MOD_ALLOC" run -q --json living.json -- "$PROGRAMS/allocate" sleep 2 exit 6 &
+living=$!
 sleep 1
+directories | while read -r directory; do touch -d '1 hour ago' "$directory"; done
 try "$MOD_ALLOC" run -q true
 wait $living
 expect_equal "status of a run beside others" "$?" 6
+[ -s living.json ] || fail "a run beside others has lost its profile"
+[ -d "$killed" ] && fail "$killed was not taken away"
 
 # nothing is left behind
-left=$(find /dev/shm "${TMPDIR:-/tmp}" -maxdepth 1 -user "$(id -un)" -name 'mod-alloc.*' -newer "$folder/.start" 2> /dev/null)
-expect_equal "what is left in /dev/shm or TMPDIR" "$left" ""
+expect_equal "what is left in /dev/shm or TMPDIR" "$(directories)" ""
 finish
