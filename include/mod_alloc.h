@@ -72,8 +72,8 @@ typedef struct mod_alloc_stats {
  * threads. [signal-safe] */
 MOD_ALLOC_EXPORT void mod_alloc_snapshot(mod_alloc_stats *stats);
 
-/* The calling thread alone, since it began: what it allocated and what it freed, also blocks of other
- * threads. A thread that frees more than it allocated has a negative balance, shown as 0. Costs a few
+/* The calling thread alone, since it began or since the last reset, whichever is later: what it allocated and what it
+ * freed, also blocks of other threads. (peak_bytes: since it began.) A thread that frees more than it allocated has a negative balance, shown as 0. Costs a few
  * loads (under 20 ns). [signal-safe] */
 MOD_ALLOC_EXPORT void mod_alloc_thread_snapshot(mod_alloc_stats *stats);
 
@@ -92,8 +92,8 @@ MOD_ALLOC_EXPORT void mod_alloc_reset(void);
 #define MOD_ALLOC_WINDOWS_MAX 64
 
 typedef struct mod_alloc_profiler {
-    int64_t net_bytes;    /* set by stop: growth of current_bytes, negative if it fell */
-    int64_t net_count;    /* set by stop: growth of live_count, negative if it fell */
+    int64_t net_bytes; /* set by stop: growth of current_bytes, negative if it fell */
+    int64_t net_count; /* set by stop: growth of live_count, negative if it fell */
     uint64_t private_[14];
 } mod_alloc_profiler;
 
@@ -137,18 +137,19 @@ typedef enum mod_alloc_walk_end {
 typedef struct mod_alloc_call_site {
     const uintptr_t *frames; /* return addresses, innermost first; valid during the visit */
     size_t frame_count;
-    uint32_t id;             /* 1, 2, 3 ...; 0 is the overflow site: what found no room in the region */
+    uint32_t id; /* 1, 2, 3 ...; 0 is the overflow site: what found no room in the region */
     mod_alloc_walk_end walk_end;
     uint64_t alloc_samples, free_samples;
     uint64_t alloc_count, alloc_bytes, alloc_requested_bytes;
     uint64_t free_count, free_bytes, free_requested_bytes;
     uint64_t live_count, live_bytes, live_requested_bytes;
     uint64_t at_peak_count, at_peak_bytes, at_peak_requested_bytes; /* live at the process's peak */
-    uint64_t peak_count, peak_bytes; /* highest live_bytes of this site; blocks live then */
+    uint64_t peak_count, peak_bytes; /* highest live_bytes of this site, blocks live then; with several
+                                        threads at one site approximate: each adds its own from time to time */
     uint64_t lifetime_count;         /* blocks whose life ended here */
     uint64_t lifetime_sum_ns, lifetime_min_ns, lifetime_max_ns; /* of those */
-    uint64_t short_lived_count;      /* of those, shorter than MOD_ALLOC_SHORT_LIVED */
-    uint64_t remote_free_count;      /* freed on another thread than allocated */
+    uint64_t short_lived_count; /* of those, shorter than MOD_ALLOC_SHORT_LIVED */
+    uint64_t remote_free_count; /* freed on another thread than allocated */
     uint64_t reserved[6];
 } mod_alloc_call_site;
 

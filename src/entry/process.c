@@ -69,8 +69,8 @@ static void begin_locked(void) {
         .unwinder = (uint32_t)moda_options.unwind,
         .mimalloc_version = moda_heap_version(),
     };
-    if (!moda_region_create(&region) || !moda_registry_initialize() ||
-        !moda_site_table_create(moda_options.buckets)) {
+    if (!moda_region_create(&region) || !moda_registry_initialize()
+        || !moda_site_table_create(moda_options.buckets)) {
         moda_fatal_no_memory("the counters", sizeof(moda_shard));
     }
     moda_live_initialize(random_of_process(1));
@@ -108,7 +108,9 @@ static void after_fork_in_parent(void) {
 
 /* The region first: until then each count would be written into the parent's file. */
 static void after_fork_in_child(void) {
-    moda_region_fork_child();
+    if (!moda_region_fork_child()) {
+        mod_alloc_set_sampling(0); /* no memory for a copy: at least no new sites in the parent's */
+    }
     moda_heap_after_fork();
     moda_track_fork_child();
     moda_registry_fork_child();

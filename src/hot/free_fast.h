@@ -17,8 +17,8 @@ MODA_INLINE void moda_free_fast(void *p) {
         return;
     }
     moda_heap *heap = moda_heap_of_thread();
-    if (moda_unlikely(!moda_page_is_of_heap(page, heap)) || moda_unlikely(!moda_page_is_plain(page)) ||
-        MODA_IS_CHECKED) {
+    if (moda_unlikely(!moda_page_is_of_heap(page, heap)) || moda_unlikely(!moda_page_is_plain(page))
+        || MODA_IS_CHECKED) {
         moda_free_slow(p);
         return;
     }

@@ -20,7 +20,8 @@
 typedef void *moda_allocator(size_t size);
 
 /* What is tail-called: above the small sizes, where there is no free block, and when the countdown has run out. */
-MODA_INLINE void *moda_pop_fast(size_t size, moda_allocator *large, moda_allocator *slow, moda_allocator *due) {
+MODA_INLINE void *moda_pop_fast(size_t size, moda_allocator *large, moda_allocator *slow,
+                                moda_allocator *due) {
     moda_heap *heap = moda_heap_of_thread();
     if (moda_unlikely(size > MODA_SMALL_MAX)) {
         return large(size);

@@ -20,15 +20,15 @@
 
 typedef struct moda_live_header {
     uint64_t check;
-    uint64_t birth;        /* ticks */
+    uint64_t birth; /* ticks */
     moda_ref site;
-    float weight;          /* allocations it stands for, x 65536 */
+    float weight; /* allocations it stands for, x 65536 */
     uint64_t requested : 48;
-    uint64_t slot : 16;    /* of the thread that allocated it */
+    uint64_t slot : 16;       /* of the thread that allocated it */
     uint64_t block_size : 48; /* as counted: of the block that it would have been, untracked */
     uint64_t sum : 16;
-    uint32_t offset;       /* from the start of the block underneath */
-    uint32_t unusable;     /* block_size less this is what malloc_usable_size says */
+    uint32_t offset;   /* from the start of the block underneath */
+    uint32_t unusable; /* block_size less this is what malloc_usable_size says */
 } moda_live_header;
 
 #define MODA_LIVE_SIZE_MAX 0xFFFFFFFFFFFFull /* addresses have 47 bits */

@@ -50,8 +50,8 @@ MODA_INLINE pthread_key_t moda_mi_thread_key(void) {
 /* Pages start at a slice, of 64 KiB, or for blocks of up to 1 KiB 384 bytes behind it; so a block whose size is a multiple
  * of the alignment is aligned if the start is. (2.0.9's own rule is wrong: its issue 700.) */
 MODA_INLINE bool moda_mi_is_naturally_aligned(size_t block_size, size_t alignment) {
-    return (block_size & (alignment - 1)) == 0 &&
-           alignment <= (block_size <= 1024 ? MI_MAX_ALIGN_GUARANTEE : MI_SEGMENT_SLICE_SIZE);
+    return (block_size & (alignment - 1)) == 0
+           && alignment <= (block_size <= 1024 ? MI_MAX_ALIGN_GUARANTEE : MI_SEGMENT_SLICE_SIZE);
 }
 
 #define MODA_ALIGNMENT_MAX MI_ALIGNMENT_MAX

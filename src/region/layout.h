@@ -109,7 +109,12 @@ typedef struct moda_buckets {
 
 /* ---- threads ---- */
 
-enum { MODA_SLOT_FREE = 0, MODA_SLOT_TAKEN = 1, MODA_SLOT_ORPHAN = 2, MODA_SLOT_HIDDEN = 3 /* in no region */ };
+enum {
+    MODA_SLOT_FREE = 0,
+    MODA_SLOT_TAKEN = 1,
+    MODA_SLOT_ORPHAN = 2,
+    MODA_SLOT_HIDDEN = 3 /* in no region */
+};
 
 typedef struct moda_peak_mark {
     int64_t bytes;
@@ -153,17 +158,17 @@ typedef struct moda_shard {
     uint32_t index; /* of the slot; const */
     uint32_t incarnation;
     uint32_t tid;
-    uint32_t mark_epoch;        /* header.solo_epoch when the mark was last set to the balance */
-    int64_t published;          /* the balance that header.published_sum has of this shard; atomic: any thread */
-    moda_peak_mark pending;     /* highest mark since mark_epoch, where the mark itself was moved down */
-    int64_t sample_left;        /* block bytes until the next sample, at the last setting of countdown */
-    int64_t countdown_set;      /* what countdown was set to then */
-    uint64_t random;            /* the sampler's stream */
-    uint64_t sample_bytes;      /* R this thread works with */
-    uint64_t next_maintenance;  /* ticks */
+    uint32_t mark_epoch;    /* header.solo_epoch when the mark was last set to the balance */
+    int64_t published;      /* the balance that header.published_sum has of this shard; atomic: any thread */
+    moda_peak_mark pending; /* highest mark since mark_epoch, where the mark itself was moved down */
+    int64_t sample_left;    /* block bytes until the next sample, at the last setting of countdown */
+    int64_t countdown_set;  /* what countdown was set to then */
+    uint64_t random;        /* the sampler's stream */
+    uint64_t sample_bytes;  /* R this thread works with */
+    uint64_t next_maintenance; /* ticks */
     uint64_t realloc_count;
-    moda_ref deltas;            /* moda_delta_cache, or 0 */
-    uint32_t thread_windows;    /* open thread windows */
+    moda_ref deltas;         /* moda_delta_cache, or 0 */
+    uint32_t thread_windows; /* open thread windows */
     uint64_t started_ticks;
     char name[16];
 
@@ -211,7 +216,7 @@ typedef struct moda_module {
     uint32_t path_length;
     uint64_t start; /* address range of its segments */
     uint64_t end;
-    uint64_t load_bias; /* address = load_bias + the address in the object's file */
+    uint64_t load_bias;  /* address = load_bias + the address in the object's file */
     uint64_t text_start; /* first executable segment in memory, and where it is in the file */
     uint64_t text_end;
     uint64_t text_file_offset;
@@ -277,13 +282,13 @@ typedef struct moda_region_header {
     char command_line[2048]; /* arguments joined by spaces, cut */
 
     /* changes */
-    uint64_t sample_bytes; /* R now */
+    uint64_t sample_bytes;   /* R now */
     uint64_t sample_changes; /* times it was changed while running */
-    uint32_t flags;        /* MODA_REGION_* */
-    uint32_t exit_status;  /* if CLEAN_EXIT and known */
-    uint64_t used;         /* bytes handed out */
-    uint64_t committed;    /* bytes that the file has, or may be touched */
-    uint32_t clock_seq;    /* guards the next two: the newest pair, to turn ticks into time */
+    uint32_t flags;          /* MODA_REGION_* */
+    uint32_t exit_status;    /* if CLEAN_EXIT and known */
+    uint64_t used;           /* bytes handed out */
+    uint64_t committed;      /* bytes that the file has, or may be touched */
+    uint32_t clock_seq;      /* guards the next two: the newest pair, to turn ticks into time */
     uint32_t padding0;
     uint64_t latest_ticks;
     uint64_t latest_monotonic_ns;
@@ -294,7 +299,7 @@ typedef struct moda_region_header {
     uint32_t threads_now;
 
     moda_ref site_buckets;
-    moda_ref site_list; /* newest moda_site */
+    moda_ref site_list;  /* newest moda_site */
     uint32_t site_count; /* without the overflow site */
     moda_ref overflow_site;
 
@@ -305,7 +310,7 @@ typedef struct moda_region_header {
 
     /* The process's peak: the greatest of peak_bytes, the balances' sum now, and, if threads_now is 1 and that
      * thread's mark_epoch is solo_epoch, the others' balances plus the greater of its mark and its pending. */
-    uint32_t solo_epoch;   /* counts threads that came or went */
+    uint32_t solo_epoch; /* counts threads that came or went */
     uint32_t padding3;
     int64_t published_sum; /* sum of shards' published balances */
     uint64_t peak_epoch;   /* see moda_site_counts.at_peak_epoch */

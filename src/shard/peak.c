@@ -25,7 +25,8 @@ static moda_peak_mark window_peak[MOD_ALLOC_WINDOWS_MAX];
 static bool raise(moda_peak_mark *peak, int64_t bytes, int64_t live) {
     int64_t old = moda_load_relaxed(&peak->bytes);
     while (bytes > old) {
-        if (__atomic_compare_exchange_n(&peak->bytes, &old, bytes, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+        if (__atomic_compare_exchange_n(&peak->bytes, &old, bytes, true, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED)) {
             moda_store_relaxed(&peak->count, live);
             return true;
         }
@@ -75,8 +76,8 @@ static moda_peak_mark high_of(const moda_shard *shard) {
 
 static bool is_solo(const moda_shard *shard) {
     const moda_region_header *header = moda_region();
-    return moda_load_relaxed(&header->threads_now) == 1 &&
-           moda_load_relaxed(&shard->mark_epoch) == moda_load_relaxed(&header->solo_epoch);
+    return moda_load_relaxed(&header->threads_now) == 1
+           && moda_load_relaxed(&shard->mark_epoch) == moda_load_relaxed(&header->solo_epoch);
 }
 
 /* What all slots but the only thread's and the orphan's hold: it stands still while no thread comes or goes. */
@@ -93,8 +94,8 @@ static moda_peak_mark others(void) {
 static void note_others(const moda_shard *shard) {
     moda_totals totals;
     moda_totals_read(&totals);
-    moda_store_relaxed(&held_by_ended.bytes, totals.balance - moda_shard_balance(shard) -
-                                                 moda_shard_balance(moda_shard_orphan));
+    moda_store_relaxed(&held_by_ended.bytes,
+                       totals.balance - moda_shard_balance(shard) - moda_shard_balance(moda_shard_orphan));
     moda_store_relaxed(&held_by_ended.count,
                        totals.live - moda_shard_live(shard) - moda_shard_live(moda_shard_orphan));
 }

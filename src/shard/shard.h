@@ -47,14 +47,14 @@ MODA_INLINE void moda_shard_seq_end(moda_shard *shard) {
 }
 
 MODA_INLINE int64_t moda_shard_live(const moda_shard *shard) {
-    return (int64_t)(moda_load_relaxed(&shard->alloc_count) - moda_load_relaxed(&shard->free_count) -
-                     moda_load_relaxed(&shard->realloc_count));
+    return (int64_t)(moda_load_relaxed(&shard->alloc_count) - moda_load_relaxed(&shard->free_count)
+                     - moda_load_relaxed(&shard->realloc_count));
 }
 
 /* total - freed; may be negative: a thread can free what others allocated. */
 MODA_INLINE int64_t moda_shard_balance(const moda_shard *shard) {
-    return moda_load_relaxed(&shard->budget) - moda_load_relaxed(&shard->countdown) -
-           moda_load_relaxed(&shard->free_budget) + moda_load_relaxed(&shard->freed_mark);
+    return moda_load_relaxed(&shard->budget) - moda_load_relaxed(&shard->countdown)
+           - moda_load_relaxed(&shard->free_budget) + moda_load_relaxed(&shard->freed_mark);
 }
 
 MODA_INLINE int64_t moda_shard_mark(const moda_shard *shard) {
@@ -86,8 +86,7 @@ MODA_INLINE void moda_shard_store_mark(moda_peak_mark *mark, moda_peak_mark valu
  * a window begins. Steps are added, not results stored: a signal handler in between that allocates moves the
  * words too, and no sum may lose that. */
 MODA_INLINE void moda_shard_set_mark(moda_shard *shard) {
-    const int64_t step =
-        moda_load_relaxed(&shard->freed_mark) - moda_load_relaxed(&shard->countdown);
+    const int64_t step = moda_load_relaxed(&shard->freed_mark) - moda_load_relaxed(&shard->countdown);
     moda_shard_seq_begin(shard);
     moda_own_subtract(&shard->free_budget, (uint64_t)step);
     moda_own_subtract(&shard->freed_mark, (uint64_t)step);

@@ -22,7 +22,7 @@ typedef struct window {
     moda_counts at_start;
     int64_t balance;
     int64_t live;
-    uint32_t index;     /* process: of the peak; thread: of the entry's id */
+    uint32_t index; /* process: of the peak; thread: of the entry's id */
     uint32_t is_open;
 } window;
 
