@@ -3,17 +3,12 @@
 include(CMakePackageConfigHelpers)
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/mod_alloc)
-set(targets "")
-foreach(target mod_alloc_shared mod_alloc_static mod_alloc_report)
-  if(TARGET ${target})
-    list(APPEND targets ${target})
-  endif()
-endforeach()
-if(targets)
-  install(TARGETS ${targets} EXPORT mod_alloc-targets
-          LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
-  install(EXPORT mod_alloc-targets NAMESPACE mod_alloc:: DESTINATION ${package_dir})
+install(TARGETS mod_alloc_shared mod_alloc_static EXPORT mod_alloc-targets
+        LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+if(TARGET mod_alloc_report) # not in a cross build
+  install(TARGETS mod_alloc_report EXPORT mod_alloc-targets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endif()
+install(EXPORT mod_alloc-targets NAMESPACE mod_alloc:: DESTINATION ${package_dir})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         FILES_MATCHING PATTERN "*.h" PATTERN "*.hpp")
 

@@ -5,9 +5,9 @@
 examples.py SOURCE_DIR BUILD_DIR WORK
 
 A fenced block whose info string is `LANGUAGE some/file` is written to that file. A block `sh run` is run, all
-in one shell, in order, in a folder that looks like a clone with build/gcc built, HOME being a folder of its
-own. A block `text` right behind one is what it prints, to the letter; `text like` is what it prints where
-digits, and the width of what is around them, may differ.
+in one shell, in order, in a folder that looks like a clone with build/gcc built (configuring and building it
+are blocks `sh`), HOME being a folder of its own. A block `text` right behind one is what it prints, to the
+letter; `text like` is what it prints where digits, and the width of what is around them, may differ.
 """
 import os
 import re
