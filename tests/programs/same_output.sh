@@ -114,11 +114,11 @@ vacuum; pragma integrity_check; select count(*) from t where b like '%x';"
 need_gcc() { need gcc; }
 write_large_c() {
     awk 'BEGIN { print "#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n"
-        for (i = 0; i < 1500; i++) {
+        for (i = 0; i < 500; i++) {
             printf "static int f%d(int a, int b) { int s = %d; for (int i = 0; i < a; i++) { s += (i * b) ^ %d; if (s & 1) s = s / 3 + b; else s ^= (s << %d); } return s + f%d_(a); }\n", i, i, i * 7, i % 13 + 1, i
         }
     }' | awk '{ n++; gsub(/ \+ f[0-9]+_\(a\)/, ""); print }'
-    awk 'BEGIN { print "int main(void) { unsigned s = 0;"; for (i = 0; i < 1500; i++) printf "s = s * 31u + (unsigned)f%d(%d, %d);\n", i, i % 50, i; print "printf(\"%u\\n\", s); return 0; }" }'
+    awk 'BEGIN { print "int main(void) { unsigned s = 0;"; for (i = 0; i < 500; i++) printf "s = s * 31u + (unsigned)f%d(%d, %d);\n", i, i % 50, i; print "printf(\"%u\\n\", s); return 0; }" }'
 }
 run_gcc() {
     write_large_c > large.c

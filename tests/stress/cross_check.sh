@@ -13,11 +13,13 @@ shift 3
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
 
-LD_PRELOAD=$library MOD_ALLOC_SAMPLE=0 MOD_ALLOC_STATS=$folder/ours "$@" > "$folder/out1" 2> "$folder/err" || {
+# The same variables for both: programs copy their environment.
+export MOD_ALLOC_SAMPLE=0 MOD_ALLOC_STATS="$folder/ours" MOD_ALLOC_CROSSCHECK="$folder/theirs"
+LD_PRELOAD=$library "$@" > "$folder/out1" 2> "$folder/err" || {
     echo "cross_check.sh: $* fails on mod-alloc: $(cat "$folder/err")" >&2
     exit 1
 }
-LD_PRELOAD=$crosscheck MOD_ALLOC_CROSSCHECK=$folder/theirs "$@" > "$folder/out2" 2> "$folder/err" || {
+LD_PRELOAD=$crosscheck "$@" > "$folder/out2" 2> "$folder/err" || {
     echo "cross_check.sh: $* fails on the build with hooks: $(cat "$folder/err")" >&2
     exit 1
 }

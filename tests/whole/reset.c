@@ -64,7 +64,7 @@ static void *churn(void *argument) {
         free(held_by[id][i]);
         held_by[id][i] = malloc(whole_random(&state) % 3000);
         held_bytes[id] += malloc_usable_size(held_by[id][i]);
-        made[id]++;
+        __atomic_store_n(&made[id], made[id] + 1, __ATOMIC_RELAXED);
     }
     return NULL;
 }
@@ -80,13 +80,22 @@ static void none_has_wrapped(const mod_alloc_stats *stats) {
     CHECK(stats->peak_bytes < 100u << 20, "peak_bytes has wrapped: %" PRIu64, stats->peak_bytes);
 }
 
+static bool all_have_worked(void) {
+    for (int i = 0; i < THREADS; i++) {
+        if (__atomic_load_n(&made[i], __ATOMIC_RELAXED) < 1000) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void while_others_allocate(void) {
     pthread_t thread[THREADS];
     const mod_alloc_stats before = whole_now();
     for (size_t i = 0; i < THREADS; i++) {
         NEED(pthread_create(&thread[i], NULL, churn, (void *)(uintptr_t)i) == 0, "no thread");
     }
-    for (int i = 0; i < 20000; i++) {
+    for (int i = 0; i < 20000 || !all_have_worked(); i++) {
         mod_alloc_reset();
         const mod_alloc_stats now = whole_now();
         none_has_wrapped(&now);
@@ -107,7 +116,7 @@ static void while_others_allocate(void) {
             blocks += held_by[i][k] != NULL;
         }
     }
-    CHECK(all > THREADS, "the other threads had no turn");
+    CHECK(all >= 1000 * THREADS, "the other threads had no turn");
     const mod_alloc_stats after = whole_now();
     for (size_t i = 0; i < THREADS; i++) {
         for (int k = 0; k < 50; k++) {

@@ -63,7 +63,7 @@ run table return MOD_ALLOC_STATS=stderr
 [ -s "$folder/table.err" ] || fail "MOD_ALLOC_STATS=stderr writes nothing"
 lines=$(wc -l < "$folder/table.err")
 [ "$lines" -ge 5 ] && [ "$lines" -le 30 ] || fail "the table has $lines lines: $(cat "$folder/table.err")"
-for word in alloc free total current peak live requested; do
+for word in allocated freed live peak requested blocks bytes; do
     grep -qi "$word" "$folder/table.err" || fail "the table does not tell '$word': $(cat "$folder/table.err")"
 done
 
