@@ -18,7 +18,7 @@
 #define MODA_EXPORT __attribute__((visibility("default")))
 #define MODA_WEAK __attribute__((weak))
 #define MODA_NORETURN __attribute__((noreturn))
-#define MODA_PRINTF(format, first) __attribute__((format(printf, format, first)))
+#define MODA_PRINTF(text, first) __attribute__((format(printf, text, first)))
 /* Thread-local data of the preloaded library: one load from a fixed offset, no call. */
 #define MODA_TLS __thread __attribute__((tls_model("initial-exec")))
 #define MODA_CACHE_LINE 64

@@ -130,6 +130,9 @@ static void finish(void) {
     static bool is_finished;
     if (!is_finished && moda_region()) {
         is_finished = true;
+        if (moda_shard_of_thread) {
+            moda_shard_publish(moda_shard_of_thread);
+        }
         moda_exit_report();
         moda_region_finish(status_of_exit);
     }

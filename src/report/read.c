@@ -470,6 +470,9 @@ static bool read_threads(reader *r) {
         }
         ref = block->next;
     }
+    if (current >= peak) {
+        r->header.peak_epoch = UINT64_MAX; /* the peak is now: each site's live figures are those of the peak */
+    }
     p->totals.current_bytes = current > 0 ? (uint64_t)current : 0;
     p->totals.live_count = live > 0 ? (uint64_t)live : 0;
     p->totals.peak_bytes = peak > 0 ? (uint64_t)peak : 0;
