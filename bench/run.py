@@ -173,6 +173,7 @@ class Bench:
 
     def run_rivals(self):
         found = programs.available(self.inputs, self.bin)
+        found.update({name: command.format(bench=self.bin) for name, command in programs.RIVAL_COMMANDS.items()})
         names = ["factor", "sqlite3"] if self.is_quick else programs.RIVALS
         rows = []
         for name in names:
@@ -196,16 +197,18 @@ class Bench:
         ours = [(mode, f"env LD_PRELOAD={self.ours} {setting} {command}") for mode, setting in instructions.MODES]
         found = ours[1:]
         if jemalloc:
-            for name, sample in (("jemalloc 512K", 19), ("jemalloc exact", 0)):
+            for name, sample in [("jemalloc 512K", 19)] + ([] if self.is_quick else [("jemalloc exact", 0)]):
                 found.append((name, f"env LD_PRELOAD={jemalloc} MALLOC_CONF=prof:true,lg_prof_sample:{sample},"
                                     f"prof_prefix:{directory}/je,prof_final:true {command}"))
         if tcmalloc:
             found.append(("gperftools 512K", f"env LD_PRELOAD={tcmalloc} TCMALLOC_SAMPLE_PARAMETER=524288 {command}"))
-            found.append(("gperftools HEAPPROFILE", f"env LD_PRELOAD={tcmalloc} HEAPPROFILE={directory}/gp {command}"))
+            if not self.is_quick:
+                found.append(("gperftools HEAPPROFILE",
+                              f"env LD_PRELOAD={tcmalloc} HEAPPROFILE={directory}/gp {command}"))
         if shutil.which("heaptrack"):
-            found.append(("heaptrack", f"heaptrack --record-only -o {directory}/ht {command}"))
+            found.append(("heaptrack", f"heaptrack -o {directory}/ht {command}"))
         if shutil.which("valgrind") and not self.is_quick:
-            found.append(("valgrind DHAT", f"valgrind --tool=dhat --dhat-out-file={directory}/dhat {command}"))
+            found.append(("valgrind DHAT", f"valgrind --tool=dhat --trace-children=yes --dhat-out-file={directory}/dhat.%p {command}"))
         return found
 
     def run_calls(self):
