@@ -21,6 +21,12 @@
 #define MODA_PRINTF(text, first) __attribute__((format(printf, text, first)))
 /* Thread-local data of the preloaded library: one load from a fixed offset, no call. */
 #define MODA_TLS __thread __attribute__((tls_model("initial-exec")))
+/* Of an alias: the attributes of what it stands for, so that gcc sees no difference. */
+#if __has_attribute(copy)
+#define MODA_LIKE(target) copy(target)
+#else
+#define MODA_LIKE(target) used
+#endif
 #define MODA_CACHE_LINE 64
 
 #define moda_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)

@@ -144,6 +144,7 @@ static void before_quick_exit(void) {
 
 __attribute__((constructor(101))) static void load(void) {
     moda_attach();
+    moda_track_program_begins();
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
     on_exit(note_status, NULL);
     at_quick_exit(before_quick_exit);

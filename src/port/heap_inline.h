@@ -27,6 +27,8 @@
 
 #define MODA_SMALL_MAX MI_SMALL_SIZE_MAX
 #define MODA_MEDIUM_MAX MI_MEDIUM_OBJ_SIZE_MAX
+#define MODA_SLICE_SIZE                                                                                      \
+    MI_SEGMENT_SLICE_SIZE /* memory of a segment is committed, and pages begin, at these */
 #define MODA_SIZE_MAX ((size_t)PTRDIFF_MAX)
 
 /* A checked build (MI_DEBUG) goes through mimalloc's own pop and push, which fill, check and assert. */

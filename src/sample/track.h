@@ -10,6 +10,9 @@
 /* Once, before the first sample. */
 void moda_track_initialize(uint64_t sample_bytes, uint64_t seed);
 
+/* Our constructor runs: all of libc is there. */
+void moda_track_program_begins(void);
+
 /* Around fork: locks of sites, modules and walker. */
 void moda_track_before_fork(void);
 void moda_track_after_fork(void);

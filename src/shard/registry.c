@@ -122,7 +122,7 @@ static moda_shard *find_slot_locked(void) {
         next_look = next_look + 1 < count ? next_look + 1 : 1;
         moda_shard *shard = moda_registry_slot(next_look);
         if (shard->state == MODA_SLOT_TAKEN && moda_os_thread_is_gone(shard->tid)) {
-            moda_region()->threads_now--;
+            moda_store_relaxed(&moda_region()->threads_now, moda_region()->threads_now - 1);
             return shard;
         }
     }
