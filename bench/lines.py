@@ -55,6 +55,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("program", "plain", "ours"):
         parser.add_argument("--" + name, required=True)
+    parser.add_argument("--fast-paths-only", action="store_true", help="what ctest asks for: some seconds")
     arguments = parser.parse_args()
     specs = [("plain", arguments.plain)] + [(mode, f"{arguments.ours}:{setting}") for mode, setting in MODES]
     bad = 0
@@ -64,6 +65,8 @@ def main():
         shared = set(first) & set(second)
         print(f"  {name:9} {len(second):4} lines, {len(shared)} shared")
         bad += name != "exact" and len(shared) > 0
+    if arguments.fast_paths_only:
+        return 1 if bad else 0
     print("slow paths, 20000 pairs of 1000 bytes: stores to shared lines for each MiB allocated")
     for name, spec in specs[:3]:
         size, pairs = 1000, 20000
