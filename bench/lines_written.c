@@ -17,7 +17,7 @@ enum { LINE = 64, WARM = 100 };
 static _Alignas(LINE) volatile char mark[4][LINE];
 static size_t size, pairs;
 
-__attribute__((noinline)) static void take_turn(int thread) {
+__attribute__((noinline)) static void take_turn(size_t thread) {
     void *volatile own; /* on this thread's stack */
     for (size_t left = WARM; left > 0; left--) {
         own = malloc(size);

@@ -8,10 +8,9 @@
 #include <spawn.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "loop.h"
-
-extern char **environ;
 
 int main(int argc, char **argv) {
     const char *preload = getenv("START_UP_PRELOAD");

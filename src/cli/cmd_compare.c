@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <math.h>
 #include <sched.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -45,12 +46,21 @@ typedef struct settings {
     const char *json_path, *csv_path, *markdown_path, *plot_path;
 } settings;
 
+/* Lives as long as the process: names, words and settings are pointed to from all over the result. */
+typedef struct kept {
+    struct kept *next;
+    max_align_t bytes[];
+} kept;
+
 static void *allocate(size_t count, size_t size) {
-    void *block = calloc(count, size);
+    static kept *all;
+    kept *block = calloc(1, sizeof *block + count * size);
     if (!block) {
         moda_cli_fail(NULL, MODA_CLI_MISUSE, "out of memory");
     }
-    return block;
+    block->next = all;
+    all = block;
+    return block->bytes;
 }
 
 static char *joined(const char *a, const char *b, const char *c) {
@@ -436,9 +446,9 @@ static void run_round(const moda_compare_runner *runner, const settings *s, moda
 }
 
 static double median_of(const double *values, size_t n) {
-    double *copy = allocate(n + 1, sizeof *copy);
+    double *copy = malloc((n + 1) * sizeof *copy);
     size_t known = 0;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; copy && i < n; i++) {
         if (isfinite(values[i])) {
             copy[known++] = values[i];
         }

@@ -100,8 +100,9 @@ static void draw_ticks(FILE *out, const axis *a, int bottom) {
     }
     const double step = step_of(a->high - a->low);
     const int digits = step < 1 ? (int)ceil(-log10(step) - 1e-9) : 0;
-    for (double ratio = ceil(a->low / step) * step; ratio <= a->high; ratio += step) {
-        tick(out, a, ratio, bottom, digits);
+    const long last = (long)floor(a->high / step);
+    for (long i = (long)ceil(a->low / step); i <= last; i++) {
+        tick(out, a, (double)i * step, bottom, digits);
     }
 }
 

@@ -42,8 +42,6 @@
 
 #include <json-c/json.h>
 
-extern char **environ;
-
 /* ---- words ---- */
 
 /* Copies one word from *text to *to, without quotes. False where the shell is needed. */
@@ -53,7 +51,7 @@ static bool take_word(const char **text, char **to) {
         const char c = **text;
         if (quote ? c == quote : c == '\'' || c == '"') {
             quote = quote ? '\0' : c;
-        } else if (quote != '\'' && (c == '$' || c == '`')) {
+        } else if (quote ? quote == '"' && strchr("$`", c) : strchr("$`|&;<>()*?[]{}#~!", c) != NULL) {
             return false;
         } else if (quote != '\'' && c == '\\' && (*text)[1]) {
             /* inside "..." a backslash stands for itself, but before one of these */
@@ -61,8 +59,6 @@ static bool take_word(const char **text, char **to) {
                 *(*to)++ = c;
             }
             *(*to)++ = *++*text;
-        } else if (!quote && strchr("|&;<>()*?[]{}#~!", c)) {
-            return false;
         } else {
             *(*to)++ = c;
         }

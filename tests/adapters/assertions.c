@@ -57,7 +57,7 @@ Test(assertions, bytes_peaks_and_growth_are_those_known_in_advance) {
     MOD_ALLOC_ASSERT_NO_GROWTH {
         allocate(5, 64);
     }
-    void *kept = NULL;
+    void *volatile kept = NULL;
     MOD_ALLOC_ASSERT_GROWTH(==, 256) {
         kept = malloc(256);
     }

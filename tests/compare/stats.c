@@ -177,8 +177,8 @@ Test(compare_stats, two_per_cent_are_seen_through_noise_as_large) {
 Test(compare_stats, wild_outliers_do_not_move_the_verdict) {
     double ratios[40];
     fill(ratios, 40, 1.0, 0.005, 9);
-    for (int i = 0; i < 8; i++) {
-        ratios[5 * i] *= 3;
+    for (size_t i = 0; i < 40; i += 5) {
+        ratios[i] *= 3;
     }
     const moda_compare_estimate e = moda_compare_estimate_of(ratios, 40, 1);
     expect_about(e.median, 1, 0.01);

@@ -45,7 +45,7 @@ int main(int argc, char **argv) {
     }
     if (strcmp(what, "fail") == 0) {
         fprintf(stderr, "one line\nvictim says no\n");
-        return atoi(first);
+        return (int)strtol(first, NULL, 10);
     }
     if (strcmp(what, "die") == 0) {
         abort();
