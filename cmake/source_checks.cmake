@@ -1,4 +1,4 @@
-# Targets `format` (rewrites), `format-check` and `tidy`, where the tools are. The configurations are
+# Targets `format` (rewrites), `format-check` and `tidy` (the inside), where the tools are. The configurations are
 # for version 14 of each; another version would find fault with other things.
 find_program(MODA_CLANG_FORMAT clang-format-14)
 find_program(MODA_CLANG_TIDY clang-tidy-14)
@@ -17,6 +17,6 @@ endif()
 if(MODA_CLANG_TIDY AND MODA_RUN_CLANG_TIDY)
   add_custom_target(tidy
     COMMAND ${MODA_RUN_CLANG_TIDY} -quiet -clang-tidy-binary ${MODA_CLANG_TIDY} -p ${PROJECT_BINARY_DIR}
-            "^${PROJECT_SOURCE_DIR}/(src|bench)/"
+            "^${PROJECT_SOURCE_DIR}/src/(base|os|region|shard|sample|unwind|site|live|hot|entry)/"
     WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} VERBATIM)
 endif()
