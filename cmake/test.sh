@@ -5,7 +5,7 @@
 #
 #   gcc      all tests, as released
 #   asserts  all tests, with every law checked while running (MOD_ALLOC_ASSERTS=full)
-#   clang    all tests, warnings of both compilers being errors; clang-tidy
+#   clang    all tests, warnings of both compilers being errors
 #   asan     rooms and report under AddressSanitizer and UndefinedBehaviorSanitizer
 #   aarch64  rooms and small programs, cross-compiled, run by qemu-user
 #
@@ -60,7 +60,6 @@ stage_asserts() {
 stage_clang() {
     configure clang -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
     run_tests clang -LE "$once" -E "$once_tests"
-    cmake --build "$build/clang" --target tidy
 }
 stage_asan() {
     flags="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
