@@ -112,10 +112,19 @@ static void offer_solo(const moda_shard *shard) {
     moda_peak_offer(high.bytes, high.count);
 }
 
+/* The shards are read one after the other. Where the system took the processor away in between, the sum is of no one
+ * moment, and could be far above any: it is taken again, and after some tries not at all. */
 static void offer_sum(void) {
-    moda_totals totals;
-    moda_totals_read(&totals);
-    moda_peak_offer(totals.balance, totals.live);
+    enum { TRIES = 4, TICKS_AT_MOST = 100000 };
+    for (int i = 0; i < TRIES; i++) {
+        moda_totals totals;
+        const uint64_t begin = moda_ticks();
+        moda_totals_read(&totals);
+        if (moda_ticks() - begin < TICKS_AT_MOST) {
+            moda_peak_offer(totals.balance, totals.live);
+            return;
+        }
+    }
 }
 
 /* Marks are trusted from here on: what they were before came from a time with other threads. */
@@ -135,11 +144,15 @@ static void publish_others(void) {
         if (!shard) {
             continue;
         }
+        /* Not over what its owner made known meanwhile: that is newer. */
+        int64_t old = moda_load_acquire(&shard->published);
         moda_counts counts;
         moda_totals_of_shard(shard, &counts);
-        const int64_t balance = (int64_t)(counts.total_bytes - counts.freed_bytes);
-        const int64_t old = __atomic_exchange_n(&shard->published, balance, __ATOMIC_RELAXED);
-        moda_add_relaxed(&header->published_sum, balance - old);
+        const int64_t balance = moda_counts_balance(&counts);
+        if (__atomic_compare_exchange_n(&shard->published, &old, balance, false, __ATOMIC_ACQ_REL,
+                                        __ATOMIC_RELAXED)) {
+            moda_add_relaxed(&header->published_sum, balance - old);
+        }
     }
 }
 
