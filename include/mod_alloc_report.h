@@ -48,7 +48,7 @@ typedef struct mod_alloc_frame {
 
 /* A call site with names. Sites that differ in nothing but what cannot be seen are one. */
 typedef struct mod_alloc_symbolicated_site {
-    mod_alloc_call_site site; /* figures; `frames` in it are not set: see below */
+    mod_alloc_call_site site;      /* figures; `frames` in it are not set: see below */
     const mod_alloc_frame *frames; /* innermost first; valid during the visit, or until the array is freed */
     size_t frame_count;
     double alloc_bytes_error; /* one standard error of site.alloc_bytes; 0 = exact */
@@ -64,15 +64,17 @@ MOD_ALLOC_EXPORT long mod_alloc_symbolicated_report(mod_alloc_symbolicated_visit
                                                     mod_alloc_report_error *error);
 
 /* The same as an array; NULL with *count = 0 where there is no site, or on failure (then error says why). */
-MOD_ALLOC_EXPORT mod_alloc_symbolicated_site *mod_alloc_symbolicated_report_get(size_t *count,
-                                                                               mod_alloc_report_error *error);
+MOD_ALLOC_EXPORT mod_alloc_symbolicated_site *mod_alloc_symbolicated_report_get(
+    size_t *count, mod_alloc_report_error *error);
 MOD_ALLOC_EXPORT void mod_alloc_symbolicated_report_free(mod_alloc_symbolicated_site *sites);
 
 /* Writes a report of this process in one of the formats (mod_alloc_report_format) to a file, "-" = standard output.
  * The file appears when it is complete. */
-MOD_ALLOC_EXPORT int mod_alloc_report_write(const char *format, const char *path, mod_alloc_report_error *error);
+MOD_ALLOC_EXPORT int mod_alloc_report_write(const char *format, const char *path,
+                                            mod_alloc_report_error *error);
 /* The same into memory, with a NUL after the end; give it back with mod_alloc_report_string_free. NULL = failed. */
-MOD_ALLOC_EXPORT char *mod_alloc_report_string(const char *format, size_t *length, mod_alloc_report_error *error);
+MOD_ALLOC_EXPORT char *mod_alloc_report_string(const char *format, size_t *length,
+                                               mod_alloc_report_error *error);
 MOD_ALLOC_EXPORT void mod_alloc_report_string_free(char *text);
 
 /* DHAT JSON version 2, for Valgrind's dh_view.html and the Firefox Profiler. */
@@ -96,21 +98,22 @@ MOD_ALLOC_EXPORT void mod_alloc_profile_close(mod_alloc_profile *profile);
 
 /* The exact totals. */
 MOD_ALLOC_EXPORT void mod_alloc_profile_stats(const mod_alloc_profile *profile, mod_alloc_stats *stats);
-MOD_ALLOC_EXPORT void mod_alloc_profile_sampling(const mod_alloc_profile *profile, mod_alloc_sampling_stats *stats);
+MOD_ALLOC_EXPORT void mod_alloc_profile_sampling(const mod_alloc_profile *profile,
+                                                 mod_alloc_sampling_stats *stats);
 
 /* Which part, and how it is shown. Zero everywhere is the default of each. */
 typedef struct mod_alloc_report_options {
-    size_t size;        /* sizeof(mod_alloc_report_options) */
-    const char *by;     /* "site", "function", "file", "module", "thread" */
-    const char *value;  /* "peak", "live", "allocated", "count", "requested", "waste" ... */
-    size_t top;         /* rows at most */
-    unsigned width;     /* columns of the terminal; 0 = lines are not cut */
+    size_t size;       /* sizeof(mod_alloc_report_options) */
+    const char *by;    /* "site", "function", "file", "module", "thread" */
+    const char *value; /* "peak", "live", "allocated", "count", "requested", "waste" ... */
+    size_t top;        /* rows at most */
+    unsigned width;    /* columns of the terminal; 0 = lines are not cut */
     /* POSIX extended regular expressions on function, file:line and module of each frame; NULL = none */
-    const char *keep;   /* only sites with such a frame */
-    const char *drop;   /* no sites with such a frame */
-    const char *hide;   /* stacks without such frames */
+    const char *keep;       /* only sites with such a frame */
+    const char *drop;       /* no sites with such a frame */
+    const char *hide;       /* stacks without such frames */
     const char *debug_path; /* where separate debug files lie, as gdb's debug-file-directory */
-    int no_symbols;     /* addresses only */
+    int no_symbols;         /* addresses only */
     int reserved[7];
 } mod_alloc_report_options;
 

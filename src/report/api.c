@@ -24,18 +24,21 @@ struct mod_alloc_profile {
 };
 
 void moda_report_pause(void) {
-    if (mod_alloc_internal_pause != NULL) mod_alloc_internal_pause();
+    if (mod_alloc_internal_pause != NULL)
+        mod_alloc_internal_pause();
 }
 
 void moda_report_resume(void) {
-    if (mod_alloc_internal_resume != NULL) mod_alloc_internal_resume();
+    if (mod_alloc_internal_resume != NULL)
+        mod_alloc_internal_resume();
 }
 
 /* The public error is the inner one under another name. */
 _Static_assert(sizeof(mod_alloc_report_error) == sizeof(moda_error), "one is copied to the other");
 
 static void give_error(mod_alloc_report_error *to, const moda_error *from) {
-    if (to != NULL) memcpy(to->text, from->text, sizeof to->text);
+    if (to != NULL)
+        memcpy(to->text, from->text, sizeof to->text);
 }
 
 /* ---- reports ---- */
@@ -49,7 +52,8 @@ typedef struct session {
 static mod_alloc_report_options options_of(const mod_alloc_report_options *given) {
     mod_alloc_report_options options = {.size = sizeof options};
     /* An older program has a smaller struct. */
-    if (given != NULL) memcpy(&options, given, given->size < sizeof options ? given->size : sizeof options);
+    if (given != NULL)
+        memcpy(&options, given, given->size < sizeof options ? given->size : sizeof options);
     return options;
 }
 
@@ -58,7 +62,8 @@ static bool open_session(session *s, const moda_profile *profile, const mod_allo
     const moda_symbolizer_options names = {.no_symbols = options->no_symbols != 0,
                                            .debug_path = options->debug_path};
     s->symbolizer = moda_symbolizer_new(&names, error);
-    if (s->symbolizer == NULL) return false;
+    if (s->symbolizer == NULL)
+        return false;
     const moda_report_options wanted = {
         .keep = &options->keep,
         .keep_count = options->keep != NULL,
@@ -149,19 +154,22 @@ static long visit(const moda_report *report, mod_alloc_symbolicated_visitor *vis
         }
         mod_alloc_symbolicated_site site = {.frames = frames};
         fill_site(stack, &site);
-        for (uint32_t k = 0; k < stack->frame_count; k++) fill_frame(report, stack->frames[k], &frames[k]);
+        for (uint32_t k = 0; k < stack->frame_count; k++)
+            fill_frame(report, stack->frames[k], &frames[k]);
         visited++;
         moda_report_resume();
         const int wish = visitor(&site, context);
         moda_report_pause();
-        if (wish != 0) break;
+        if (wish != 0)
+            break;
     }
     free(frames);
     return visited;
 }
 
 static long visit_profile(const moda_profile *profile, const mod_alloc_report_options *given,
-                          mod_alloc_symbolicated_visitor *visitor, void *context, mod_alloc_report_error *error) {
+                          mod_alloc_symbolicated_visitor *visitor, void *context,
+                          mod_alloc_report_error *error) {
     moda_error inner = {.text = ""};
     const mod_alloc_report_options options = options_of(given);
     session s = {.report = NULL};
@@ -193,9 +201,11 @@ typedef struct site_array {
 static site_array *collect(const moda_report *report, moda_error *error) {
     moda_arena *const arena = moda_arena_new();
     site_array *const array =
-        arena != NULL ? moda_arena_alloc(arena, sizeof *array + report->stack_count * sizeof array->sites[0]) : NULL;
+        arena != NULL ? moda_arena_alloc(arena, sizeof *array + report->stack_count * sizeof array->sites[0])
+                      : NULL;
     bool is_fine = array != NULL;
-    if (is_fine) array->arena = arena;
+    if (is_fine)
+        array->arena = arena;
     for (size_t i = 0; is_fine && i < report->stack_count; i++) {
         const moda_stack *const stack = &report->stacks[i];
         mod_alloc_frame *const frames = moda_arena_alloc(arena, stack->frame_count * sizeof *frames + 1);
@@ -203,14 +213,17 @@ static site_array *collect(const moda_report *report, moda_error *error) {
         for (uint32_t k = 0; is_fine && k < stack->frame_count; k++) {
             fill_frame(report, stack->frames[k], &frames[k]);
             frames[k].function = moda_arena_intern(arena, frames[k].function);
-            if (frames[k].file != NULL) frames[k].file = moda_arena_intern(arena, frames[k].file);
-            if (frames[k].module != NULL) frames[k].module = moda_arena_intern(arena, frames[k].module);
+            if (frames[k].file != NULL)
+                frames[k].file = moda_arena_intern(arena, frames[k].file);
+            if (frames[k].module != NULL)
+                frames[k].module = moda_arena_intern(arena, frames[k].module);
             is_fine = frames[k].function != NULL;
         }
         fill_site(stack, &array->sites[i]);
         array->sites[i].frames = frames;
     }
-    if (is_fine) return array;
+    if (is_fine)
+        return array;
     moda_arena_free(arena);
     moda_error_set(error, "report: not enough memory");
     return NULL;
@@ -226,7 +239,8 @@ mod_alloc_symbolicated_site *mod_alloc_symbolicated_report_get(size_t *count, mo
     *count = 0;
     if (profile != NULL && open_session(&s, profile, &options, &inner) && s.report->stack_count > 0) {
         array = collect(s.report, &inner);
-        if (array != NULL) *count = s.report->stack_count;
+        if (array != NULL)
+            *count = s.report->stack_count;
     }
     close_session(&s);
     moda_profile_free(profile);
@@ -236,7 +250,8 @@ mod_alloc_symbolicated_site *mod_alloc_symbolicated_report_get(size_t *count, mo
 }
 
 void mod_alloc_symbolicated_report_free(mod_alloc_symbolicated_site *sites) {
-    if (sites == NULL) return;
+    if (sites == NULL)
+        return;
     moda_report_pause();
     const site_array *const array =
         (const site_array *)(const void *)((const char *)sites - offsetof(site_array, sites));
@@ -246,13 +261,14 @@ void mod_alloc_symbolicated_report_free(mod_alloc_symbolicated_site *sites) {
 
 /* ---- writing ---- */
 
-static bool write_options_of(const mod_alloc_report_options *options, moda_write_options *to, moda_error *error) {
+static bool write_options_of(const mod_alloc_report_options *options, moda_write_options *to,
+                             moda_error *error) {
     moda_write_options_default(to);
     to->top = options->top;
     to->width = options->width;
     if (options->by != NULL && !moda_by_parse(options->by, &to->by))
-        return moda_error_set(error, "'%s' is no kind of row, expected site, function, file, module or thread",
-                              options->by);
+        return moda_error_set(
+            error, "'%s' is no kind of row, expected site, function, file, module or thread", options->by);
     if (options->value != NULL && !moda_value_parse(options->value, &to->value))
         return moda_error_set(error, "'%s' is no value, expected peak, live, allocated, count or another",
                               options->value);
@@ -262,23 +278,26 @@ static bool write_options_of(const mod_alloc_report_options *options, moda_write
 static bool write_to(const moda_profile *profile, const char *format, const mod_alloc_report_options *given,
                      moda_out *out, moda_error *error) {
     const moda_writer *const writer = moda_writer_find(format);
-    if (writer == NULL) return moda_error_set(error, "'%s' is no format, expected text, dhat, pprof or another", format);
+    if (writer == NULL)
+        return moda_error_set(error, "'%s' is no format, expected text, dhat, pprof or another", format);
     const mod_alloc_report_options options = options_of(given);
     moda_write_options write_options;
     session s = {.report = NULL};
-    const bool is_done = write_options_of(&options, &write_options, error) &&
-                         open_session(&s, profile, &options, error) &&
-                         writer->write(s.report, &write_options, out, error) == 0;
+    const bool is_done = write_options_of(&options, &write_options, error)
+                         && open_session(&s, profile, &options, error)
+                         && writer->write(s.report, &write_options, out, error) == 0;
     close_session(&s);
     return is_done;
 }
 
-static bool write_profile(const moda_profile *profile, const char *format, const mod_alloc_report_options *options,
-                          const char *path, moda_error *error) {
+static bool write_profile(const moda_profile *profile, const char *format,
+                          const mod_alloc_report_options *options, const char *path, moda_error *error) {
     moda_out out;
-    if (!moda_out_to_path(&out, path, error)) return false;
+    if (!moda_out_to_path(&out, path, error))
+        return false;
     const bool is_written = write_to(profile, format, options, &out, error);
-    if (!is_written) out.failed = true; /* so that no half of a file appears */
+    if (!is_written)
+        out.failed = true; /* so that no half of a file appears */
     return moda_out_close(&out, error) && is_written;
 }
 
@@ -301,13 +320,15 @@ char *mod_alloc_report_string(const char *format, size_t *length, mod_alloc_repo
     moda_profile *const profile = moda_profile_read_self(&inner);
     bool is_done = profile != NULL && write_to(profile, format, NULL, &out, &inner);
     moda_profile_free(profile);
-    if (!moda_out_close(&out, &inner)) is_done = false;
+    if (!moda_out_close(&out, &inner))
+        is_done = false;
     if (!is_done) {
         free(out.buffer);
         out.buffer = NULL;
         out.length = 0;
     }
-    if (length != NULL) *length = out.length;
+    if (length != NULL)
+        *length = out.length;
     give_error(error, &inner);
     moda_report_resume();
     return out.buffer;
@@ -329,11 +350,14 @@ char *mod_alloc_dhat_json_string(void) {
 
 /* ---- profiles ---- */
 
-static mod_alloc_profile *wrap(moda_profile *profile, const moda_error *inner, mod_alloc_report_error *error) {
+static mod_alloc_profile *wrap(moda_profile *profile, const moda_error *inner,
+                               mod_alloc_report_error *error) {
     give_error(error, inner);
     mod_alloc_profile *const wrapped = profile != NULL ? malloc(sizeof *wrapped) : NULL;
-    if (wrapped != NULL) wrapped->profile = profile;
-    else moda_profile_free(profile);
+    if (wrapped != NULL)
+        wrapped->profile = profile;
+    else
+        moda_profile_free(profile);
     return wrapped;
 }
 
@@ -367,9 +391,12 @@ mod_alloc_profile *mod_alloc_profile_merge(mod_alloc_profile *const *parts, size
     moda_error inner = {.text = ""};
     const moda_profile **const inner_parts = malloc((count + 1) * sizeof *inner_parts);
     moda_profile *merged = NULL;
-    for (size_t i = 0; inner_parts != NULL && i < count; i++) inner_parts[i] = parts[i]->profile;
-    if (inner_parts != NULL) merged = moda_profile_merge(inner_parts, count, &inner);
-    else moda_error_set(&inner, "merge: not enough memory");
+    for (size_t i = 0; inner_parts != NULL && i < count; i++)
+        inner_parts[i] = parts[i]->profile;
+    if (inner_parts != NULL)
+        merged = moda_profile_merge(inner_parts, count, &inner);
+    else
+        moda_error_set(&inner, "merge: not enough memory");
     free(inner_parts);
     mod_alloc_profile *const opened = wrap(merged, &inner, error);
     moda_report_resume();
@@ -377,7 +404,8 @@ mod_alloc_profile *mod_alloc_profile_merge(mod_alloc_profile *const *parts, size
 }
 
 void mod_alloc_profile_close(mod_alloc_profile *profile) {
-    if (profile == NULL) return;
+    if (profile == NULL)
+        return;
     moda_report_pause();
     moda_profile_free(profile->profile);
     free(profile);
@@ -397,7 +425,8 @@ void mod_alloc_profile_sampling(const mod_alloc_profile *profile, mod_alloc_samp
         stats->dropped += process->dropped;
         stats->region_bytes_used += process->region_used_bytes;
         stats->region_bytes_max += process->region_max_bytes;
-        for (int k = 0; k < 6; k++) stats->walks[k] += process->walks[k];
+        for (int k = 0; k < 6; k++)
+            stats->walks[k] += process->walks[k];
     }
 }
 
@@ -424,7 +453,9 @@ int mod_alloc_profile_write(const mod_alloc_profile *profile, const char *format
 const char *mod_alloc_report_format(size_t n, const char **help) {
     size_t count;
     const moda_writer *const *const writers = moda_writers(&count);
-    if (n >= count) return NULL;
-    if (help != NULL) *help = writers[n]->help;
+    if (n >= count)
+        return NULL;
+    if (help != NULL)
+        *help = writers[n]->help;
     return writers[n]->name;
 }

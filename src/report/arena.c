@@ -27,16 +27,20 @@ struct moda_arena {
 
 moda_arena *moda_arena_new(void) {
     moda_arena *const arena = calloc(1, sizeof *arena);
-    if (arena != NULL) arena->chunk_size = 16384;
+    if (arena != NULL)
+        arena->chunk_size = 16384;
     return arena;
 }
 
 static chunk *chunk_new(moda_arena *arena, size_t least) {
     const size_t size = least > arena->chunk_size ? least : arena->chunk_size;
-    if (size > SIZE_MAX - sizeof(chunk)) return NULL;
+    if (size > SIZE_MAX - sizeof(chunk))
+        return NULL;
     chunk *const made = calloc(1, sizeof *made + size);
-    if (made == NULL) return NULL;
-    if (arena->chunk_size < 1u << 20) arena->chunk_size *= 2;
+    if (made == NULL)
+        return NULL;
+    if (arena->chunk_size < 1u << 20)
+        arena->chunk_size *= 2;
     made->size = size;
     /* A large record gets a chunk of its own behind the one that still has room. */
     if (arena->newest != NULL && least > arena->newest->size / 2 && least > 65536) {
@@ -50,11 +54,14 @@ static chunk *chunk_new(moda_arena *arena, size_t least) {
 }
 
 void *moda_arena_alloc(moda_arena *arena, size_t size) {
-    if (size > SIZE_MAX - 16) return NULL;
+    if (size > SIZE_MAX - 16)
+        return NULL;
     size = (size + 15) & ~(size_t)15;
     chunk *from = arena->newest;
-    if (from == NULL || from->size - from->used < size) from = chunk_new(arena, size);
-    if (from == NULL) return NULL;
+    if (from == NULL || from->size - from->used < size)
+        from = chunk_new(arena, size);
+    if (from == NULL)
+        return NULL;
     void *const memory = from->bytes + from->used;
     from->used += size;
     return memory;
@@ -62,13 +69,15 @@ void *moda_arena_alloc(moda_arena *arena, size_t size) {
 
 char *moda_arena_copy(moda_arena *arena, const char *text, size_t length) {
     char *const copy = length < SIZE_MAX ? moda_arena_alloc(arena, length + 1) : NULL;
-    if (copy != NULL && length > 0) memcpy(copy, text, length);
+    if (copy != NULL && length > 0)
+        memcpy(copy, text, length);
     return copy;
 }
 
 static uint32_t hash_text(const char *text) { /* FNV-1a */
     uint32_t hash = 2166136261u;
-    for (; *text != 0; text++) hash = (hash ^ (unsigned char)*text) * 16777619u;
+    for (; *text != 0; text++)
+        hash = (hash ^ (unsigned char)*text) * 16777619u;
     return hash;
 }
 
@@ -82,9 +91,11 @@ static bool strings_grow(moda_arena *arena) {
         return false;
     }
     for (size_t i = 0; i < arena->string_room; i++) {
-        if (arena->strings[i] == NULL) continue;
+        if (arena->strings[i] == NULL)
+            continue;
         size_t at = arena->hashes[i] & (room - 1);
-        while (strings[at] != NULL) at = (at + 1) & (room - 1);
+        while (strings[at] != NULL)
+            at = (at + 1) & (room - 1);
         strings[at] = arena->strings[i];
         hashes[at] = arena->hashes[i];
     }
@@ -97,14 +108,17 @@ static bool strings_grow(moda_arena *arena) {
 }
 
 const char *moda_arena_intern(moda_arena *arena, const char *text) {
-    if (arena->string_count * 2 >= arena->string_room && !strings_grow(arena)) return NULL;
+    if (arena->string_count * 2 >= arena->string_room && !strings_grow(arena))
+        return NULL;
     const uint32_t hash = hash_text(text);
     size_t at = hash & (arena->string_room - 1);
     for (; arena->strings[at] != NULL; at = (at + 1) & (arena->string_room - 1)) {
-        if (arena->hashes[at] == hash && strcmp(arena->strings[at], text) == 0) return arena->strings[at];
+        if (arena->hashes[at] == hash && strcmp(arena->strings[at], text) == 0)
+            return arena->strings[at];
     }
     const char *const copy = moda_arena_copy(arena, text, strlen(text));
-    if (copy == NULL) return NULL;
+    if (copy == NULL)
+        return NULL;
     arena->strings[at] = copy;
     arena->hashes[at] = hash;
     arena->string_count++;
@@ -112,7 +126,8 @@ const char *moda_arena_intern(moda_arena *arena, const char *text) {
 }
 
 void moda_arena_free(moda_arena *arena) {
-    if (arena == NULL) return;
+    if (arena == NULL)
+        return;
     for (chunk *each = arena->newest; each != NULL;) {
         chunk *const next = each->next;
         free(each);

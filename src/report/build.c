@@ -38,8 +38,8 @@ typedef struct process_map {
 typedef struct place {
     uint64_t address; /* as recorded, of the first process */
     uint64_t key_address;
-    uint32_t key_module; /* report module, or no_module | process */
-    uint32_t module;     /* report module or UINT32_MAX */
+    uint32_t key_module;              /* report module, or no_module | process */
+    uint32_t module;                  /* report module or UINT32_MAX */
     uint32_t process, process_module; /* where it was met first */
     const moda_symbol *symbols;
     uint32_t symbol_count;
@@ -91,19 +91,22 @@ static uint64_t mix(uint64_t a, uint64_t b) {
 
 static int by_start(const void *a, const void *b) {
     const module_range *const x = a, *const y = b;
-    if (x->start != y->start) return x->start < y->start ? -1 : 1;
+    if (x->start != y->start)
+        return x->start < y->start ? -1 : 1;
     return (x->module > y->module) - (x->module < y->module);
 }
 
 static void to_hex(const moda_profile_module *m, char hex[65]) {
-    for (uint32_t i = 0; i < m->build_id_length && i < 32; i++) snprintf(hex + 2 * i, 3, "%02x", m->build_id[i]);
+    for (uint32_t i = 0; i < m->build_id_length && i < 32; i++)
+        snprintf(hex + 2 * i, 3, "%02x", m->build_id[i]);
 }
 
 static uint32_t join_module(builder *b, const moda_profile_module *m, bool is_main) {
     char hex[65] = "";
     to_hex(m, hex);
     for (size_t i = 0; i < b->module_count; i++)
-        if (strcmp(b->modules[i].path, m->path) == 0 && strcmp(b->modules[i].build_id, hex) == 0) return (uint32_t)i;
+        if (strcmp(b->modules[i].path, m->path) == 0 && strcmp(b->modules[i].build_id, hex) == 0)
+            return (uint32_t)i;
     moda_report_module *const to = &b->modules[b->module_count];
     *to = (moda_report_module){
         .path = m->path,
@@ -124,7 +127,8 @@ static bool map_process(builder *b, uint32_t which) {
     process_map *const map = &b->maps[which];
     map->ranges = malloc((p->module_count + 1) * sizeof *map->ranges);
     map->report_module = malloc((p->module_count + 1) * sizeof *map->report_module);
-    if (map->ranges == NULL || map->report_module == NULL) return no_memory(b);
+    if (map->ranges == NULL || map->report_module == NULL)
+        return no_memory(b);
     map->count = p->module_count;
     for (size_t i = 0; i < p->module_count; i++) {
         const moda_profile_module *const m = &p->modules[i];
@@ -132,10 +136,12 @@ static bool map_process(builder *b, uint32_t which) {
         const bool is_main = which == 0 && strcmp(m->path, p->executable) == 0;
         map->report_module[i] = join_module(b, m, is_main);
     }
-    if (map->count > 1) qsort(map->ranges, map->count, sizeof *map->ranges, by_start);
+    if (map->count > 1)
+        qsort(map->ranges, map->count, sizeof *map->ranges, by_start);
     uint64_t reach = 0;
     for (size_t i = 0; i < map->count; i++) {
-        if (map->ranges[i].end > reach) reach = map->ranges[i].end;
+        if (map->ranges[i].end > reach)
+            reach = map->ranges[i].end;
         map->ranges[i].reach = reach;
     }
     return true;
@@ -144,7 +150,8 @@ static bool map_process(builder *b, uint32_t which) {
 /* The executable comes first: pprof takes the first mapping for it. */
 static void put_main_first(builder *b) {
     for (size_t i = 1; i < b->module_count; i++) {
-        if (!b->modules[i].is_main) continue;
+        if (!b->modules[i].is_main)
+            continue;
         const moda_report_module main_module = b->modules[i];
         b->modules[i] = b->modules[0];
         b->modules[0] = main_module;
@@ -160,19 +167,22 @@ static void put_main_first(builder *b) {
 
 static bool join_modules(builder *b) {
     size_t most = 0;
-    for (size_t i = 0; i < b->profile->process_count; i++) most += b->profile->processes[i].module_count;
+    for (size_t i = 0; i < b->profile->process_count; i++)
+        most += b->profile->processes[i].module_count;
     b->modules = moda_arena_alloc(b->arena, (most + 1) * sizeof *b->modules);
     b->maps = calloc(b->profile->process_count, sizeof *b->maps);
-    if (b->modules == NULL || b->maps == NULL) return no_memory(b);
+    if (b->modules == NULL || b->maps == NULL)
+        return no_memory(b);
     for (size_t i = 0; i < b->profile->process_count; i++)
-        if (!map_process(b, (uint32_t)i)) return false;
+        if (!map_process(b, (uint32_t)i))
+            return false;
     put_main_first(b);
     return true;
 }
 
 static bool was_mapped(const moda_profile_module *m, uint32_t generation) {
-    return m->generation_mapped <= generation &&
-           (m->generation_unmapped == 0 || m->generation_unmapped > generation);
+    return m->generation_mapped <= generation
+           && (m->generation_unmapped == 0 || m->generation_unmapped > generation);
 }
 
 /* Index of the process's module that held the address when the site was made; UINT32_MAX = none. Where only one
@@ -184,17 +194,21 @@ static uint32_t find_module(const builder *b, uint32_t process, uint64_t address
     size_t low = 0, high = map->count;
     while (low < high) {
         const size_t middle = low + (high - low) / 2;
-        if (map->ranges[middle].start <= address) low = middle + 1;
-        else high = middle;
+        if (map->ranges[middle].start <= address)
+            low = middle + 1;
+        else
+            high = middle;
     }
     uint32_t found = UINT32_MAX, only = UINT32_MAX;
     size_t candidates = 0;
     for (size_t i = low; i-- > 0 && map->ranges[i].reach > address;) {
-        if (address >= map->ranges[i].end) continue;
+        if (address >= map->ranges[i].end)
+            continue;
         const uint32_t module = map->ranges[i].module;
         candidates++;
         only = module;
-        if (!was_mapped(&modules[module], generation)) continue;
+        if (!was_mapped(&modules[module], generation))
+            continue;
         if (found == UINT32_MAX || modules[module].generation_mapped > modules[found].generation_mapped)
             found = module;
     }
@@ -207,17 +221,21 @@ static bool grow_places(builder *b) {
     if (b->place_count == b->place_room) {
         const size_t room = b->place_room == 0 ? 1024 : b->place_room * 2;
         place *const grown = realloc(b->places, room * sizeof *grown);
-        if (grown == NULL) return no_memory(b);
+        if (grown == NULL)
+            return no_memory(b);
         b->places = grown;
         b->place_room = room;
     }
-    if (b->place_count * 2 < b->table_room) return true;
+    if (b->place_count * 2 < b->table_room)
+        return true;
     const size_t room = b->table_room == 0 ? 4096 : b->table_room * 2;
     uint32_t *const table = calloc(room, sizeof *table);
-    if (table == NULL) return no_memory(b);
+    if (table == NULL)
+        return no_memory(b);
     for (size_t i = 0; i < b->place_count; i++) {
         size_t at = mix(b->places[i].key_address, b->places[i].key_module) & (room - 1);
-        while (table[at] != 0) at = (at + 1) & (room - 1);
+        while (table[at] != 0)
+            at = (at + 1) & (room - 1);
         table[at] = (uint32_t)i + 1;
     }
     free(b->place_table);
@@ -229,7 +247,8 @@ static bool grow_places(builder *b) {
 static bool intern_place(builder *b, const moda_profile_site *site, uint64_t address, uint32_t *index) {
     const uint64_t inside = address != 0 ? address - 1 : 0; /* of the call, not of what follows it */
     const uint32_t in_process = find_module(b, site->process, inside, site->generation);
-    place made = {.address = address, .process = site->process, .process_module = in_process, .module = UINT32_MAX};
+    place made = {
+        .address = address, .process = site->process, .process_module = in_process, .module = UINT32_MAX};
     if (in_process != UINT32_MAX) {
         made.module = b->maps[site->process].report_module[in_process];
         made.key_module = made.module;
@@ -238,7 +257,8 @@ static bool intern_place(builder *b, const moda_profile_site *site, uint64_t add
         made.key_module = no_module | site->process;
         made.key_address = inside;
     }
-    if (!grow_places(b)) return false;
+    if (!grow_places(b))
+        return false;
     size_t at = mix(made.key_address, made.key_module) & (b->table_room - 1);
     for (; b->place_table[at] != 0; at = (at + 1) & (b->table_room - 1)) {
         const place *const other = &b->places[b->place_table[at] - 1];
@@ -255,16 +275,19 @@ static bool intern_place(builder *b, const moda_profile_site *site, uint64_t add
 
 static bool collect_places(builder *b) {
     size_t all = 0;
-    for (size_t i = 0; i < b->profile->site_count; i++) all += b->profile->sites[i].address_count;
+    for (size_t i = 0; i < b->profile->site_count; i++)
+        all += b->profile->sites[i].address_count;
     b->site_places = malloc((all + 1) * sizeof *b->site_places);
     b->site_begin = malloc((b->profile->site_count + 1) * sizeof *b->site_begin);
-    if (b->site_places == NULL || b->site_begin == NULL) return no_memory(b);
+    if (b->site_places == NULL || b->site_begin == NULL)
+        return no_memory(b);
     size_t at = 0;
     for (size_t i = 0; i < b->profile->site_count; i++) {
         const moda_profile_site *const site = &b->profile->sites[i];
         b->site_begin[i] = at;
         for (uint32_t k = 0; k < site->address_count; k++)
-            if (!intern_place(b, site, site->addresses[k], &b->site_places[at++])) return false;
+            if (!intern_place(b, site, site->addresses[k], &b->site_places[at++]))
+                return false;
     }
     b->site_begin[b->profile->site_count] = at;
     return true;
@@ -274,7 +297,8 @@ static bool collect_places(builder *b) {
 
 static int by_module(const void *a, const void *b) {
     const place *const x = *(place *const *)a, *const y = *(place *const *)b;
-    if (x->module != y->module) return x->module < y->module ? -1 : 1;
+    if (x->module != y->module)
+        return x->module < y->module ? -1 : 1;
     return (x->key_address > y->key_address) - (x->key_address < y->key_address);
 }
 
@@ -283,7 +307,8 @@ static void name_compiled(builder *b, place *p) {
     const moda_profile_process *const process = &b->profile->processes[p->process];
     const char *const name = moda_symbolizer_perf_map_name(b->symbolizer, process, p->key_address);
     moda_symbol *const symbol = name != NULL ? moda_arena_alloc(b->arena, sizeof *symbol) : NULL;
-    if (symbol == NULL) return;
+    if (symbol == NULL)
+        return;
     *symbol = (moda_symbol){.function = name, .linkage_name = name};
     p->symbols = symbol;
     p->symbol_count = 1;
@@ -298,8 +323,10 @@ static bool name_places(builder *b) {
         free(lookups);
         return no_memory(b);
     }
-    for (size_t i = 0; i < count; i++) order[i] = &b->places[i];
-    if (count > 1) qsort(order, count, sizeof *order, by_module);
+    for (size_t i = 0; i < count; i++)
+        order[i] = &b->places[i];
+    if (count > 1)
+        qsort(order, count, sizeof *order, by_module);
     for (size_t from = 0; from < count;) {
         size_t to = from;
         while (to < count && order[to]->module == order[from]->module) {
@@ -308,7 +335,8 @@ static bool name_places(builder *b) {
         }
         const place *const first = order[from];
         if (first->module == UINT32_MAX) {
-            for (size_t i = from; i < to; i++) name_compiled(b, order[i]);
+            for (size_t i = from; i < to; i++)
+                name_compiled(b, order[i]);
         } else {
             moda_object_facts facts;
             moda_symbolizer_look_up(b->symbolizer,
@@ -337,7 +365,8 @@ static const char *base_name(const char *path) {
 
 static const char *address_name(builder *b, const place *p) {
     char text[512];
-    if (p->module == UINT32_MAX) snprintf(text, sizeof text, "0x%" PRIx64, p->address);
+    if (p->module == UINT32_MAX)
+        snprintf(text, sizeof text, "0x%" PRIx64, p->address);
     else
         snprintf(text, sizeof text, "0x%" PRIx64 " (%.400s+0x%" PRIx64 ")", p->address,
                  base_name(b->modules[p->module].path), p->key_address + 1);
@@ -348,17 +377,21 @@ static bool grow_functions(builder *b) {
     if (b->function_count == b->function_room) {
         const size_t room = b->function_room == 0 ? 256 : b->function_room * 2;
         moda_function *const grown = realloc(b->functions, room * sizeof *grown);
-        if (grown == NULL) return no_memory(b);
+        if (grown == NULL)
+            return no_memory(b);
         b->functions = grown;
         b->function_room = room;
     }
-    if (b->function_count * 2 < b->function_table_room) return true;
+    if (b->function_count * 2 < b->function_table_room)
+        return true;
     const size_t room = b->function_table_room == 0 ? 1024 : b->function_table_room * 2;
     uint32_t *const table = calloc(room, sizeof *table);
-    if (table == NULL) return no_memory(b);
+    if (table == NULL)
+        return no_memory(b);
     for (size_t i = 0; i < b->function_count; i++) {
         size_t at = mix((uintptr_t)b->functions[i].name, b->functions[i].module) & (room - 1);
-        while (table[at] != 0) at = (at + 1) & (room - 1);
+        while (table[at] != 0)
+            at = (at + 1) & (room - 1);
         table[at] = (uint32_t)i + 1;
     }
     free(b->function_table);
@@ -369,7 +402,8 @@ static bool grow_functions(builder *b) {
 
 /* Functions are told apart by name and module: two objects may each have their own `init`. */
 static bool intern_function(builder *b, const moda_frame *frame, const moda_symbol *symbol, uint32_t *index) {
-    if (!grow_functions(b)) return false;
+    if (!grow_functions(b))
+        return false;
     size_t at = mix((uintptr_t)frame->function, frame->module) & (b->function_table_room - 1);
     for (; b->function_table[at] != 0; at = (at + 1) & (b->function_table_room - 1)) {
         const moda_function *const other = &b->functions[b->function_table[at] - 1];
@@ -398,7 +432,8 @@ static const char *intern_or_null(builder *b, const char *text) {
 static bool make_frame(builder *b, uint32_t index, const moda_symbol *symbol, moda_frame *frame) {
     const place *const p = &b->places[index];
     *frame = (moda_frame){
-        .function = symbol->function != NULL ? moda_arena_intern(b->arena, symbol->function) : address_name(b, p),
+        .function =
+            symbol->function != NULL ? moda_arena_intern(b->arena, symbol->function) : address_name(b, p),
         .linkage_name = intern_or_null(b, symbol->linkage_name),
         .file = intern_or_null(b, symbol->file),
         .line = symbol->line,
@@ -416,10 +451,12 @@ static bool make_frame(builder *b, uint32_t index, const moda_symbol *symbol, mo
 static bool make_frames(builder *b) {
     static const moda_symbol nothing = {.function = NULL};
     size_t most = 0;
-    for (size_t i = 0; i < b->place_count; i++) most += b->places[i].symbol_count + 1;
+    for (size_t i = 0; i < b->place_count; i++)
+        most += b->places[i].symbol_count + 1;
     moda_location *const locations = moda_arena_alloc(b->arena, (b->place_count + 1) * sizeof *locations);
     b->frames = moda_arena_alloc(b->arena, (most + 1) * sizeof *b->frames);
-    if (locations == NULL || b->frames == NULL) return no_memory(b);
+    if (locations == NULL || b->frames == NULL)
+        return no_memory(b);
     for (size_t i = 0; i < b->place_count; i++) {
         const place *const p = &b->places[i];
         locations[i] = (moda_location){
@@ -427,7 +464,8 @@ static bool make_frames(builder *b) {
         const uint32_t count = p->symbol_count > 0 ? p->symbol_count : 1;
         for (uint32_t k = 0; k < count; k++) {
             const moda_symbol *const symbol = p->symbol_count > 0 ? &p->symbols[k] : &nothing;
-            if (!make_frame(b, (uint32_t)i, symbol, &b->frames[b->frame_count++])) return false;
+            if (!make_frame(b, (uint32_t)i, symbol, &b->frames[b->frame_count++]))
+                return false;
         }
         locations[i].frame_count = (uint32_t)b->frame_count - locations[i].first_frame;
         const moda_frame *const outermost = &b->frames[b->frame_count - 1];
@@ -440,8 +478,10 @@ static bool make_frames(builder *b) {
     b->report->frames = b->frames;
     b->report->frame_count = b->frame_count;
     moda_function *const functions = moda_arena_alloc(b->arena, (b->function_count + 1) * sizeof *functions);
-    if (functions == NULL) return no_memory(b);
-    if (b->function_count > 0) memcpy(functions, b->functions, b->function_count * sizeof *functions);
+    if (functions == NULL)
+        return no_memory(b);
+    if (b->function_count > 0)
+        memcpy(functions, b->functions, b->function_count * sizeof *functions);
     b->report->functions = functions;
     b->report->function_count = b->function_count;
     b->report->modules = b->modules;
@@ -452,13 +492,16 @@ static bool make_frames(builder *b) {
 /* ---- filters ---- */
 
 static bool mark(builder *b, const char *const *patterns, size_t count, uint8_t bit) {
-    if (patterns == NULL || count == 0) return true;
+    if (patterns == NULL || count == 0)
+        return true;
     moda_filter *const filter = moda_filter_new(patterns, count, b->error);
-    if (filter == NULL) return false;
+    if (filter == NULL)
+        return false;
     for (size_t i = 0; i < b->frame_count; i++) {
         const moda_frame *const frame = &b->frames[i];
         const char *const path = frame->module != UINT32_MAX ? b->modules[frame->module].path : NULL;
-        if (moda_filter_matches(filter, frame, path)) b->frame_marks[i] |= bit;
+        if (moda_filter_matches(filter, frame, path))
+            b->frame_marks[i] |= bit;
     }
     moda_filter_free(filter);
     b->report->is_filtered = true;
@@ -468,9 +511,10 @@ static bool mark(builder *b, const char *const *patterns, size_t count, uint8_t 
 static bool mark_frames(builder *b) {
     const moda_report_options *const o = b->options;
     b->frame_marks = calloc(b->frame_count + 1, 1);
-    if (b->frame_marks == NULL) return no_memory(b);
-    return mark(b, o->keep, o->keep_count, MARK_KEEP) && mark(b, o->drop, o->drop_count, MARK_DROP) &&
-           mark(b, o->hide, o->hide_count, MARK_HIDE);
+    if (b->frame_marks == NULL)
+        return no_memory(b);
+    return mark(b, o->keep, o->keep_count, MARK_KEEP) && mark(b, o->drop, o->drop_count, MARK_DROP)
+           && mark(b, o->hide, o->hide_count, MARK_HIDE);
 }
 
 /* ---- stacks ---- */
@@ -484,15 +528,16 @@ typedef struct stack_table {
 } stack_table;
 
 static bool same_stack(const moda_stack *a, const uint32_t *frames, uint32_t count, bool is_overflow) {
-    return a->frame_count == count && a->is_overflow == is_overflow &&
-           (count == 0 || memcmp(a->frames, frames, count * sizeof *frames) == 0);
+    return a->frame_count == count && a->is_overflow == is_overflow
+           && (count == 0 || memcmp(a->frames, frames, count * sizeof *frames) == 0);
 }
 
 static bool add_stack(builder *b, stack_table *t, const moda_profile_site *site, const uint32_t *frames,
                       uint32_t count) {
     const bool is_overflow = site->id == 0;
     uint64_t hash = is_overflow;
-    for (uint32_t i = 0; i < count; i++) hash = mix(hash, frames[i] + 1u);
+    for (uint32_t i = 0; i < count; i++)
+        hash = mix(hash, frames[i] + 1u);
     size_t at = hash & (t->room - 1);
     while (t->table[at] != 0 && !same_stack(&t->stacks[t->table[at] - 1], frames, count, is_overflow))
         at = (at + 1) & (t->room - 1);
@@ -500,8 +545,10 @@ static bool add_stack(builder *b, stack_table *t, const moda_profile_site *site,
         moda_stack *const made = &t->stacks[t->count];
         *made = (moda_stack){.frame_count = count, .is_overflow = is_overflow};
         uint32_t *const copy = moda_arena_alloc(b->arena, count * sizeof *copy + 1);
-        if (copy == NULL) return no_memory(b);
-        if (count > 0) memcpy(copy, frames, count * sizeof *copy);
+        if (copy == NULL)
+            return no_memory(b);
+        if (count > 0)
+            memcpy(copy, frames, count * sizeof *copy);
         made->frames = copy;
         moda_values_clear(&made->values);
         t->largest[t->count] = -1;
@@ -530,14 +577,16 @@ static bool add_site(builder *b, stack_table *t, size_t index, uint32_t **frames
         if (count + location->frame_count > *room) {
             const size_t more = 2 * (count + location->frame_count);
             uint32_t *const grown = realloc(*frames, more * sizeof *grown);
-            if (grown == NULL) return no_memory(b);
+            if (grown == NULL)
+                return no_memory(b);
             *frames = grown;
             *room = more;
         }
         for (uint32_t k = 0; k < location->frame_count; k++) {
             const uint32_t frame = location->first_frame + k;
             marks |= b->frame_marks[frame];
-            if (!(b->frame_marks[frame] & MARK_HIDE)) (*frames)[count++] = frame;
+            if (!(b->frame_marks[frame] & MARK_HIDE))
+                (*frames)[count++] = frame;
         }
     }
     const bool is_kept = (b->options->keep_count == 0 || (marks & MARK_KEEP)) && !(marks & MARK_DROP);
@@ -548,28 +597,35 @@ static bool add_site(builder *b, stack_table *t, size_t index, uint32_t **frames
 static int by_allocated(const void *a, const void *b) {
     const moda_stack *const x = a, *const y = b;
     const int64_t p = x->values.of[MODA_VALUE_ALLOCATED_BYTES], q = y->values.of[MODA_VALUE_ALLOCATED_BYTES];
-    if (p != q) return p > q ? -1 : 1;
-    if (x->is_overflow != y->is_overflow) return x->is_overflow ? 1 : -1;
+    if (p != q)
+        return p > q ? -1 : 1;
+    if (x->is_overflow != y->is_overflow)
+        return x->is_overflow ? 1 : -1;
     for (uint32_t i = 0; i < x->frame_count && i < y->frame_count; i++)
-        if (x->frames[i] != y->frames[i]) return x->frames[i] < y->frames[i] ? -1 : 1;
+        if (x->frames[i] != y->frames[i])
+            return x->frames[i] < y->frames[i] ? -1 : 1;
     return (x->frame_count > y->frame_count) - (x->frame_count < y->frame_count);
 }
 
 static bool make_stacks(builder *b) {
     const size_t most = b->profile->site_count;
     stack_table t = {.room = 64};
-    while (t.room < 2 * most + 2) t.room *= 2;
+    while (t.room < 2 * most + 2)
+        t.room *= 2;
     t.table = calloc(t.room, sizeof *t.table);
     t.largest = malloc((most + 1) * sizeof *t.largest);
     t.stacks = moda_arena_alloc(b->arena, (most + 1) * sizeof *t.stacks);
     uint32_t *frames = NULL;
     size_t room = 0;
     bool is_fine = t.table != NULL && t.largest != NULL && t.stacks != NULL;
-    if (!is_fine) no_memory(b);
+    if (!is_fine)
+        no_memory(b);
     moda_values_clear(&b->report->totals);
     moda_values_clear(&b->report->dropped);
-    for (size_t i = 0; is_fine && i < most; i++) is_fine = add_site(b, &t, i, &frames, &room);
-    if (is_fine && t.count > 1) qsort(t.stacks, t.count, sizeof *t.stacks, by_allocated);
+    for (size_t i = 0; is_fine && i < most; i++)
+        is_fine = add_site(b, &t, i, &frames, &room);
+    if (is_fine && t.count > 1)
+        qsort(t.stacks, t.count, sizeof *t.stacks, by_allocated);
     b->report->stacks = t.stacks;
     b->report->stack_count = t.count;
     free(t.table);
@@ -593,7 +649,8 @@ static void release(builder *b) {
     free(b->functions);
     free(b->function_table);
     free(b->frame_marks);
-    if (b->options->symbolizer == NULL) moda_symbolizer_free(b->symbolizer);
+    if (b->options->symbolizer == NULL)
+        moda_symbolizer_free(b->symbolizer);
 }
 
 moda_report *moda_report_build(const moda_profile *profile, const moda_report_options *options,
@@ -607,15 +664,17 @@ moda_report *moda_report_build(const moda_profile *profile, const moda_report_op
     if (is_fine) {
         b.report->profile = profile;
         b.report->arena = b.arena;
-        is_fine = join_modules(&b) && collect_places(&b) && name_places(&b) && make_frames(&b) &&
-                  mark_frames(&b) && make_stacks(&b);
+        is_fine = join_modules(&b) && collect_places(&b) && name_places(&b) && make_frames(&b)
+                  && mark_frames(&b) && make_stacks(&b);
     }
     release(&b);
-    if (is_fine) return b.report;
+    if (is_fine)
+        return b.report;
     moda_arena_free(b.arena);
     return NULL;
 }
 
 void moda_report_free(moda_report *report) {
-    if (report != NULL) moda_arena_free(report->arena);
+    if (report != NULL)
+        moda_arena_free(report->arena);
 }

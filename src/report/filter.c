@@ -28,7 +28,8 @@ moda_filter *moda_filter_new(const char *const *patterns, size_t count, moda_err
         }
         char why[128];
         regerror(code, &filter->expressions[i], why, sizeof why);
-        moda_error_set(error, "filter '%s': %s, expected a POSIX extended regular expression", patterns[i], why);
+        moda_error_set(error, "filter '%s': %s, expected a POSIX extended regular expression", patterns[i],
+                       why);
         moda_filter_free(filter);
         return NULL;
     }
@@ -36,19 +37,25 @@ moda_filter *moda_filter_new(const char *const *patterns, size_t count, moda_err
 }
 
 void moda_filter_free(moda_filter *filter) {
-    if (filter == NULL) return;
-    for (size_t i = 0; i < filter->count; i++) regfree(&filter->expressions[i]);
+    if (filter == NULL)
+        return;
+    for (size_t i = 0; i < filter->count; i++)
+        regfree(&filter->expressions[i]);
     free(filter);
 }
 
 bool moda_filter_matches(const moda_filter *filter, const moda_frame *frame, const char *module_path) {
     char place[4200] = "";
-    if (frame->file != NULL) snprintf(place, sizeof place, "%.4000s:%u", frame->file, frame->line);
+    if (frame->file != NULL)
+        snprintf(place, sizeof place, "%.4000s:%u", frame->file, frame->line);
     for (size_t i = 0; i < filter->count; i++) {
         const regex_t *const expression = &filter->expressions[i];
-        if (regexec(expression, frame->function, 0, NULL, 0) == 0) return true;
-        if (place[0] != 0 && regexec(expression, place, 0, NULL, 0) == 0) return true;
-        if (module_path != NULL && regexec(expression, module_path, 0, NULL, 0) == 0) return true;
+        if (regexec(expression, frame->function, 0, NULL, 0) == 0)
+            return true;
+        if (place[0] != 0 && regexec(expression, place, 0, NULL, 0) == 0)
+            return true;
+        if (module_path != NULL && regexec(expression, module_path, 0, NULL, 0) == 0)
+            return true;
     }
     return false;
 }

@@ -18,7 +18,8 @@ typedef struct merger {
 
 static void *copy(moda_arena *arena, const void *from, size_t size) {
     void *const made = moda_arena_alloc(arena, size + 1);
-    if (made != NULL && size > 0) memcpy(made, from, size);
+    if (made != NULL && size > 0)
+        memcpy(made, from, size);
     return made;
 }
 
@@ -29,12 +30,13 @@ static bool copy_process(moda_arena *arena, const moda_profile_process *from, mo
     to->command_line = moda_arena_intern(arena, from->command_line);
     to->timeline = copy(arena, from->timeline, from->timeline_count * sizeof *from->timeline);
     moda_profile_module *const modules = copy(arena, from->modules, from->module_count * sizeof *modules);
-    if (to->source == NULL || to->executable == NULL || to->command_line == NULL || to->timeline == NULL ||
-        modules == NULL)
+    if (to->source == NULL || to->executable == NULL || to->command_line == NULL || to->timeline == NULL
+        || modules == NULL)
         return false;
     for (size_t i = 0; i < from->module_count; i++) {
         modules[i].path = moda_arena_intern(arena, from->modules[i].path);
-        if (modules[i].path == NULL) return false;
+        if (modules[i].path == NULL)
+            return false;
     }
     to->modules = modules;
     return true;
@@ -55,7 +57,8 @@ static bool add_part(merger *m, const moda_profile *part) {
     moda_profile *const to = m->to;
     const uint32_t first_process = (uint32_t)to->process_count, first_thread = (uint32_t)to->thread_count;
     for (size_t i = 0; i < part->process_count; i++)
-        if (!copy_process(to->arena, &part->processes[i], &m->processes[to->process_count++])) return false;
+        if (!copy_process(to->arena, &part->processes[i], &m->processes[to->process_count++]))
+            return false;
     for (size_t i = 0; i < part->thread_count; i++) {
         moda_profile_thread *const thread = &m->threads[to->thread_count++];
         *thread = part->threads[i];
@@ -65,15 +68,19 @@ static bool add_part(merger *m, const moda_profile *part) {
         moda_profile_site *const site = &m->sites[to->site_count++];
         *site = part->sites[i];
         site->process += first_process;
-        if (site->thread != UINT32_MAX) site->thread += first_thread;
+        if (site->thread != UINT32_MAX)
+            site->thread += first_thread;
         site->addresses = copy(to->arena, site->addresses, site->address_count * sizeof *site->addresses);
-        if (site->addresses == NULL) return false;
+        if (site->addresses == NULL)
+            return false;
     }
     add_stats(&to->totals, &part->totals);
     moda_values_add(&to->site_totals, &part->site_totals);
-    for (int k = 0; k < MODA_PROFILE_SIZE_CLASSES; k++) to->size_classes[k] += part->size_classes[k];
+    for (int k = 0; k < MODA_PROFILE_SIZE_CLASSES; k++)
+        to->size_classes[k] += part->size_classes[k];
     to->is_exact = to->is_exact && part->is_exact;
-    if (to->sample_bytes == 0) to->sample_bytes = part->sample_bytes;
+    if (to->sample_bytes == 0)
+        to->sample_bytes = part->sample_bytes;
     return true;
 }
 
@@ -99,8 +106,10 @@ moda_profile *moda_profile_merge(const moda_profile *const *parts, size_t count,
         moda_values_clear(&m.to->site_totals);
         is_fine = m.processes != NULL && m.threads != NULL && m.sites != NULL;
     }
-    for (size_t i = 0; is_fine && i < count; i++) is_fine = add_part(&m, parts[i]);
-    if (is_fine) return m.to;
+    for (size_t i = 0; is_fine && i < count; i++)
+        is_fine = add_part(&m, parts[i]);
+    if (is_fine)
+        return m.to;
     moda_arena_free(arena);
     moda_error_set(error, count == 0 ? "merge: no profiles" : "merge: not enough memory");
     return NULL;

@@ -18,7 +18,8 @@
 enum { FLUSH_AT = 65536 };
 
 static void fail(moda_out *out, int error_number) {
-    if (!out->failed) out->error_number = error_number;
+    if (!out->failed)
+        out->error_number = error_number;
     out->failed = true;
 }
 
@@ -52,7 +53,8 @@ bool moda_out_to_path(moda_out *out, const char *path, moda_error *error) {
     } else {
         out->fd = open(path, O_WRONLY | O_CLOEXEC);
     }
-    if (out->fd >= 0) return true;
+    if (out->fd >= 0)
+        return true;
     const int error_number = errno;
     free(out->temporary);
     free(out->path);
@@ -64,27 +66,34 @@ static void flush(moda_out *out) {
     size_t done = 0;
     while (!out->failed && done < out->length) {
         const ssize_t n = write(out->fd, out->buffer + done, out->length - done);
-        if (n > 0) done += (size_t)n;
-        else if (n < 0 && errno != EINTR) fail(out, errno);
+        if (n > 0)
+            done += (size_t)n;
+        else if (n < 0 && errno != EINTR)
+            fail(out, errno);
     }
     out->length = 0;
 }
 
 static bool reserve(moda_out *out, size_t more) {
-    if (more > SIZE_MAX / 2 - out->length - 1) return false;
+    if (more > SIZE_MAX / 2 - out->length - 1)
+        return false;
     const size_t need = out->length + more + 1;
-    if (need <= out->capacity) return true;
+    if (need <= out->capacity)
+        return true;
     size_t capacity = out->capacity < 4096 ? 4096 : out->capacity;
-    while (capacity < need) capacity *= 2;
+    while (capacity < need)
+        capacity *= 2;
     char *const grown = realloc(out->buffer, capacity);
-    if (grown == NULL) return false;
+    if (grown == NULL)
+        return false;
     out->buffer = grown;
     out->capacity = capacity;
     return true;
 }
 
 void moda_out_bytes(moda_out *out, const void *bytes, size_t length) {
-    if (out->failed || length == 0) return;
+    if (out->failed || length == 0)
+        return;
     if (!reserve(out, length)) {
         fail(out, ENOMEM);
         return;
@@ -93,7 +102,8 @@ void moda_out_bytes(moda_out *out, const void *bytes, size_t length) {
     out->length += length;
     out->buffer[out->length] = 0;
     out->written += length;
-    if (out->fd >= 0 && out->length >= FLUSH_AT) flush(out);
+    if (out->fd >= 0 && out->length >= FLUSH_AT)
+        flush(out);
 }
 
 void moda_out_text(moda_out *out, const char *text) {
@@ -129,20 +139,31 @@ void moda_out_format(moda_out *out, const char *format, ...) {
 /* Length of the UTF-8 sequence at `text`, 0 if there is none: no overlong forms, surrogates, or values above
  * U+10FFFF (RFC 3629). */
 static size_t utf8_length(const unsigned char *text) {
-    if (text[0] < 0x80) return 1;
+    if (text[0] < 0x80)
+        return 1;
     size_t length;
     unsigned char low = 0x80, high = 0xbf;
-    if (text[0] >= 0xc2 && text[0] <= 0xdf) length = 2;
-    else if (text[0] >= 0xe0 && text[0] <= 0xef) length = 3;
-    else if (text[0] >= 0xf0 && text[0] <= 0xf4) length = 4;
-    else return 0;
-    if (text[0] == 0xe0) low = 0xa0;
-    if (text[0] == 0xed) high = 0x9f;
-    if (text[0] == 0xf0) low = 0x90;
-    if (text[0] == 0xf4) high = 0x8f;
-    if (text[1] < low || text[1] > high) return 0;
+    if (text[0] >= 0xc2 && text[0] <= 0xdf)
+        length = 2;
+    else if (text[0] >= 0xe0 && text[0] <= 0xef)
+        length = 3;
+    else if (text[0] >= 0xf0 && text[0] <= 0xf4)
+        length = 4;
+    else
+        return 0;
+    if (text[0] == 0xe0)
+        low = 0xa0;
+    if (text[0] == 0xed)
+        high = 0x9f;
+    if (text[0] == 0xf0)
+        low = 0x90;
+    if (text[0] == 0xf4)
+        high = 0x8f;
+    if (text[1] < low || text[1] > high)
+        return 0;
     for (size_t i = 2; i < length; i++)
-        if (text[i] < 0x80 || text[i] > 0xbf) return 0;
+        if (text[i] < 0x80 || text[i] > 0xbf)
+            return 0;
     return length;
 }
 
@@ -157,9 +178,12 @@ static void put_utf8(moda_out *out, const char *text, bool is_json) {
             continue;
         }
         moda_out_bytes(out, run, (size_t)(at - run));
-        if (length == 0) moda_out_text(out, "\xef\xbf\xbd");
-        else if (*at == '"' || *at == '\\') moda_out_format(out, "\\%c", *at);
-        else moda_out_format(out, "\\u%04x", *at);
+        if (length == 0)
+            moda_out_text(out, "\xef\xbf\xbd");
+        else if (*at == '"' || *at == '\\')
+            moda_out_format(out, "\\%c", *at);
+        else
+            moda_out_format(out, "\\u%04x", *at);
         run = ++at;
     }
     moda_out_bytes(out, run, (size_t)(at - run));
@@ -176,11 +200,15 @@ void moda_out_json_string(moda_out *out, const char *text) {
 }
 
 bool moda_out_close(moda_out *out, moda_error *error) {
-    if (out->fd >= 0) flush(out);
-    if (out->owns_fd && out->fd >= 0 && close(out->fd) != 0) fail(out, errno);
+    if (out->fd >= 0)
+        flush(out);
+    if (out->owns_fd && out->fd >= 0 && close(out->fd) != 0)
+        fail(out, errno);
     if (out->temporary != NULL) {
-        if (!out->failed && rename(out->temporary, out->path) != 0) fail(out, errno);
-        if (out->failed) unlink(out->temporary);
+        if (!out->failed && rename(out->temporary, out->path) != 0)
+            fail(out, errno);
+        if (out->failed)
+            unlink(out->temporary);
     }
     const bool is_done = !out->failed;
     if (!is_done)

@@ -77,15 +77,19 @@ static bool fetch(const reader *r, uint64_t offset, void *to, size_t length) {
         size_t i = 0;
         if (((uintptr_t)from & 7) == 0 && ((uintptr_t)to & 7) == 0)
             for (; i + 8 <= length; i += 8)
-                *(uint64_t *)(void *)((uint8_t *)to + i) = *(const volatile uint64_t *)(const volatile void *)(from + i);
-        for (; i < length; i++) ((uint8_t *)to)[i] = from[i];
+                *(uint64_t *)(void *)((uint8_t *)to + i) =
+                    *(const volatile uint64_t *)(const volatile void *)(from + i);
+        for (; i < length; i++)
+            ((uint8_t *)to)[i] = from[i];
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
         return true;
     }
     for (size_t done = 0; done < length;) {
         const ssize_t n = pread(r->fd, (char *)to + done, length - done, (off_t)(r->base + offset + done));
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return false;
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
         done += (size_t)n;
     }
     return true;
@@ -94,8 +98,8 @@ static bool fetch(const reader *r, uint64_t offset, void *to, size_t length) {
 /* The record at a ref, or NULL with a message. `least` bytes of it lie inside the copy. */
 static void *record(reader *r, uint64_t holder, moda_ref ref, size_t least, const char *what) {
     const uint64_t offset = (uint64_t)ref * MODA_REF_UNIT;
-    if (offset >= MODA_REGION_FIRST && offset % MODA_REGION_ALIGN == 0 && offset <= r->size &&
-        least <= r->size - offset)
+    if (offset >= MODA_REGION_FIRST && offset % MODA_REGION_ALIGN == 0 && offset <= r->size
+        && least <= r->size - offset)
         return r->copy + offset;
     moda_error_set(r->error,
                    "%s: at offset %" PRIu64 ": the ref to a %s leads to offset %" PRIu64
@@ -116,17 +120,23 @@ static bool is_newer_than_copy(const reader *r, moda_ref ref) {
 /* Brings the copy of a record guarded by a seq into one consistent state. */
 static void settle(reader *r, void *in_copy, size_t size, const uint32_t *seq) {
     if (!r->is_live) {
-        if (*seq & 1) r->torn++;
+        if (*seq & 1)
+            r->torn++;
         return;
     }
     const uint64_t offset = offset_of(r, in_copy), seq_offset = offset_of(r, seq);
     for (int i = 0; i < SEQ_TRIES; i++) {
         uint32_t before, after;
-        if (!fetch(r, seq_offset, &before, sizeof before)) break;
-        if (before & 1) continue;
-        if (!fetch(r, offset, in_copy, size)) break;
-        if (!fetch(r, seq_offset, &after, sizeof after)) break;
-        if (before == after) return;
+        if (!fetch(r, seq_offset, &before, sizeof before))
+            break;
+        if (before & 1)
+            continue;
+        if (!fetch(r, offset, in_copy, size))
+            break;
+        if (!fetch(r, seq_offset, &after, sizeof after))
+            break;
+        if (before == after)
+            return;
     }
     r->torn++;
 }
@@ -136,18 +146,18 @@ static void settle(reader *r, void *in_copy, size_t size, const uint32_t *seq) {
 static bool check_header(reader *r) {
     const moda_region_header *const h = &r->header;
     if (memcmp(h->magic, MODA_REGION_MAGIC, sizeof h->magic) != 0)
-        return moda_error_set(r->error, "%s: at offset 0: not a mod-alloc profile, expected \"%s\"", r->source,
-                              MODA_REGION_MAGIC);
+        return moda_error_set(r->error, "%s: at offset 0: not a mod-alloc profile, expected \"%s\"",
+                              r->source, MODA_REGION_MAGIC);
     if (h->byte_order == __builtin_bswap32(MODA_REGION_BYTE_ORDER))
-        return moda_error_set(r->error,
-                              "%s: at offset %zu: written on a machine of the other byte order, expected 0x%08x",
-                              r->source, offsetof(moda_region_header, byte_order), MODA_REGION_BYTE_ORDER);
+        return moda_error_set(
+            r->error, "%s: at offset %zu: written on a machine of the other byte order, expected 0x%08x",
+            r->source, offsetof(moda_region_header, byte_order), MODA_REGION_BYTE_ORDER);
     if (h->byte_order != MODA_REGION_BYTE_ORDER)
         return bad(r, offsetof(moda_region_header, byte_order), "byte order mark", h->byte_order, "16909060");
     if (h->version != MODA_REGION_VERSION)
-        return moda_error_set(r->error,
-                              "%s: at offset %zu: profile version %" PRIu32 ", expected %u%s", r->source,
-                              offsetof(moda_region_header, version), h->version, MODA_REGION_VERSION,
+        return moda_error_set(r->error, "%s: at offset %zu: profile version %" PRIu32 ", expected %u%s",
+                              r->source, offsetof(moda_region_header, version), h->version,
+                              MODA_REGION_VERSION,
                               h->version > MODA_REGION_VERSION ? " (a newer mod-alloc wrote it)" : "");
     static const struct {
         size_t field, size;
@@ -163,7 +173,8 @@ static bool check_header(reader *r) {
         memcpy(&found, (const char *)h + sizes[i].field, sizeof found);
         char expected[24];
         snprintf(expected, sizeof expected, "%zu", sizes[i].size);
-        if (found != sizes[i].size) return bad(r, sizes[i].field, sizes[i].name, found, expected);
+        if (found != sizes[i].size)
+            return bad(r, sizes[i].field, sizes[i].name, found, expected);
     }
     return true;
 }
@@ -174,32 +185,40 @@ static bool take_copy(reader *r) {
     const uint64_t header_size = sizeof r->header;
     if (r->source_size != UINT64_MAX && r->source_size < MODA_REGION_FIRST) {
         const size_t some = r->source_size < header_size ? (size_t)r->source_size : (size_t)header_size;
-        if (some < sizeof r->header.magic || !fetch(r, 0, &r->header, some) ||
-            memcmp(r->header.magic, MODA_REGION_MAGIC, sizeof r->header.magic) != 0)
-            return moda_error_set(r->error, "%s: at offset 0: not a mod-alloc profile (%" PRIu64
-                                  " bytes), expected \"%s\"", r->source, r->source_size, MODA_REGION_MAGIC);
-        return moda_error_set(r->error, "%s: at offset %" PRIu64 ": ends inside the header, expected at least %u"
-                              " bytes", r->source, r->source_size, MODA_REGION_FIRST);
+        if (some < sizeof r->header.magic || !fetch(r, 0, &r->header, some)
+            || memcmp(r->header.magic, MODA_REGION_MAGIC, sizeof r->header.magic) != 0)
+            return moda_error_set(
+                r->error, "%s: at offset 0: not a mod-alloc profile (%" PRIu64 " bytes), expected \"%s\"",
+                r->source, r->source_size, MODA_REGION_MAGIC);
+        return moda_error_set(r->error,
+                              "%s: at offset %" PRIu64 ": ends inside the header, expected at least %u"
+                              " bytes",
+                              r->source, r->source_size, MODA_REGION_FIRST);
     }
     if (!fetch(r, 0, &r->header, sizeof r->header))
         return moda_error_set(r->error, "%s: at offset 0: cannot be read: %s", r->source, strerror(errno));
-    if (!check_header(r)) return false;
+    if (!check_header(r))
+        return false;
     /* Taken after the header's links: what they lead to lies below it. */
     uint64_t used;
-    if (!fetch(r, offsetof(moda_region_header, used), &used, sizeof used)) used = r->header.used;
+    if (!fetch(r, offsetof(moda_region_header, used), &used, sizeof used))
+        used = r->header.used;
     r->header.used = used;
     if (used < MODA_REGION_FIRST || used > (uint64_t)UINT32_MAX * MODA_REF_UNIT)
         return bad(r, offsetof(moda_region_header, used), "the size in use", used,
                    "a size between the header's and 64 GiB");
     if (used > r->source_size && r->is_live && r->fd >= 0) { /* it has grown since it was opened */
         struct stat status;
-        if (fstat(r->fd, &status) == 0) r->source_size = (uint64_t)status.st_size;
+        if (fstat(r->fd, &status) == 0)
+            r->source_size = (uint64_t)status.st_size;
     }
     if (r->source_size != UINT64_MAX && used > r->source_size)
-        return moda_error_set(r->error, "%s: at offset %" PRIu64 ": the file ends, expected %" PRIu64
-                              " bytes (truncated?)", r->source, r->source_size, used);
+        return moda_error_set(
+            r->error, "%s: at offset %" PRIu64 ": the file ends, expected %" PRIu64 " bytes (truncated?)",
+            r->source, r->source_size, used);
     r->copy = malloc((size_t)used);
-    if (r->copy == NULL) return no_memory(r);
+    if (r->copy == NULL)
+        return no_memory(r);
     if (!fetch(r, 0, r->copy, (size_t)used))
         return moda_error_set(r->error, "%s: cannot be read up to offset %" PRIu64 ": %s", r->source, used,
                               errno != 0 ? strerror(errno) : "it ends");
@@ -216,19 +235,28 @@ static void read_clock(reader *r) {
     const moda_region_header *const copied = (const moda_region_header *)(const void *)r->copy;
     for (int i = 0; r->is_live && i < SEQ_TRIES; i++) {
         uint32_t before, after;
-        if (!fetch(r, offsetof(moda_region_header, clock_seq), &before, 4)) break;
-        if (before & 1) continue;
-        if (!fetch(r, offsetof(moda_region_header, latest_ticks), &h->latest_ticks, 16)) break;
-        if (fetch(r, offsetof(moda_region_header, clock_seq), &after, 4) && before == after) break;
+        if (!fetch(r, offsetof(moda_region_header, clock_seq), &before, 4))
+            break;
+        if (before & 1)
+            continue;
+        if (!fetch(r, offsetof(moda_region_header, latest_ticks), &h->latest_ticks, 16))
+            break;
+        if (fetch(r, offsetof(moda_region_header, clock_seq), &after, 4) && before == after)
+            break;
     }
     for (int i = 0; r->is_live && i < SEQ_TRIES; i++) {
         uint32_t before, after;
-        if (!fetch(r, offsetof(moda_region_header, peak_seq), &before, 4)) break;
-        if (before & 1) continue;
-        if (!fetch(r, offsetof(moda_region_header, peak_bytes), &h->peak_bytes, 24)) break;
-        if (fetch(r, offsetof(moda_region_header, peak_seq), &after, 4) && before == after) break;
+        if (!fetch(r, offsetof(moda_region_header, peak_seq), &before, 4))
+            break;
+        if (before & 1)
+            continue;
+        if (!fetch(r, offsetof(moda_region_header, peak_bytes), &h->peak_bytes, 24))
+            break;
+        if (fetch(r, offsetof(moda_region_header, peak_seq), &after, 4) && before == after)
+            break;
     }
-    if (!r->is_live && ((copied->clock_seq & 1) != 0 || (copied->peak_seq & 1) != 0)) r->torn++;
+    if (!r->is_live && ((copied->clock_seq & 1) != 0 || (copied->peak_seq & 1) != 0))
+        r->torn++;
     const uint64_t ticks = h->latest_ticks - h->start_ticks;
     const uint64_t ns = h->latest_monotonic_ns - h->start_monotonic_ns;
     const bool is_sane = h->latest_ticks > h->start_ticks && h->latest_monotonic_ns > h->start_monotonic_ns;
@@ -237,7 +265,8 @@ static void read_clock(reader *r) {
 }
 
 static int64_t clamped(double value) {
-    if (!(value > 0)) return 0;
+    if (!(value > 0))
+        return 0;
     return value >= 9.2e18 ? INT64_MAX : (int64_t)(value + 0.5);
 }
 
@@ -255,7 +284,8 @@ static bool read_facts(reader *r) {
     p->source = copy_string(r, r->source, SIZE_MAX);
     p->executable = copy_string(r, h->executable, sizeof h->executable);
     p->command_line = copy_string(r, h->command_line, sizeof h->command_line);
-    if (p->source == NULL || p->executable == NULL || p->command_line == NULL) return no_memory(r);
+    if (p->source == NULL || p->executable == NULL || p->command_line == NULL)
+        return no_memory(r);
     p->pid = h->pid;
     p->parent_pid = h->parent_pid;
     p->fork_count = h->fork_count;
@@ -313,16 +343,20 @@ static bool read_modules(reader *r) {
     uint64_t holder = offsetof(moda_region_header, modules);
     for (moda_ref ref = r->header.modules; ref != 0;) {
         const moda_module *const m = record(r, holder, ref, sizeof *m + 1, "module");
-        if (m == NULL || !check_module(r, m)) return false;
-        if (++count > most) return bad(r, holder, "length of the list of modules", count, "no cycle");
+        if (m == NULL || !check_module(r, m))
+            return false;
+        if (++count > most)
+            return bad(r, holder, "length of the list of modules", count, "no cycle");
         holder = offset_of(r, m);
         ref = m->next;
     }
     moda_profile_module *const modules = moda_arena_alloc(r->arena, (count + 1) * sizeof *modules);
-    if (modules == NULL) return no_memory(r);
+    if (modules == NULL)
+        return no_memory(r);
     size_t i = count; /* the list begins with the newest */
     for (moda_ref ref = r->header.modules; ref != 0 && i > 0;) {
-        const moda_module *const m = (const moda_module *)(const void *)(r->copy + (uint64_t)ref * MODA_REF_UNIT);
+        const moda_module *const m =
+            (const moda_module *)(const void *)(r->copy + (uint64_t)ref * MODA_REF_UNIT);
         moda_profile_module *const to = &modules[--i];
         *to = (moda_profile_module){
             .path = moda_arena_intern(r->arena, m->path),
@@ -337,7 +371,8 @@ static bool read_modules(reader *r) {
             .build_id_length = m->build_id_length,
         };
         memcpy(to->build_id, m->build_id, sizeof to->build_id);
-        if (to->path == NULL) return no_memory(r);
+        if (to->path == NULL)
+            return no_memory(r);
         ref = m->next;
     }
     r->process->modules = modules;
@@ -362,14 +397,15 @@ static void read_shard(reader *r, moda_shard *shard, moda_profile_thread *thread
         .incarnation = shard->incarnation,
         .is_alive = shard->state == MODA_SLOT_TAKEN,
         .is_orphan = shard->state == MODA_SLOT_ORPHAN,
-        .stats = {
-            .alloc_count = shard->alloc_count - shard->base.alloc_count,
-            .free_count = shard->free_count - shard->base.free_count,
-            .total_bytes = total - shard->base.total_bytes,
-            .requested_bytes = shard->requested_bytes - shard->base.requested_bytes,
-            .current_bytes = total - freed,
-            .live_count = shard->alloc_count - shard->free_count,
-        },
+        .stats =
+            {
+                .alloc_count = shard->alloc_count - shard->base.alloc_count,
+                .free_count = shard->free_count - shard->base.free_count,
+                .total_bytes = total - shard->base.total_bytes,
+                .requested_bytes = shard->requested_bytes - shard->base.requested_bytes,
+                .current_bytes = total - freed,
+                .live_count = shard->alloc_count - shard->free_count,
+            },
         .freed_bytes = freed - shard->base.freed_bytes,
         .balance_bytes = difference(total, freed),
         .balance_count = difference(shard->alloc_count, shard->free_count),
@@ -383,13 +419,14 @@ static void read_shard(reader *r, moda_shard *shard, moda_profile_thread *thread
 /* A lone thread's highest balance lies in its shard until it publishes it: see layout.h at solo_epoch. */
 static void raise_lone_peak(const reader *r, const moda_shard *shard, int64_t others, int64_t others_live,
                             int64_t *peak, int64_t *peak_live) {
-    if (r->header.threads_now != 1 || shard->state != MODA_SLOT_TAKEN ||
-        shard->mark_epoch != r->header.solo_epoch)
+    if (r->header.threads_now != 1 || shard->state != MODA_SLOT_TAKEN
+        || shard->mark_epoch != r->header.solo_epoch)
         return;
     const int64_t mark = (int64_t)((uint64_t)shard->budget - (uint64_t)shard->free_budget);
     const bool is_pending = shard->pending.bytes > mark;
     const int64_t candidate = others + (is_pending ? shard->pending.bytes : mark);
-    if (candidate <= *peak) return;
+    if (candidate <= *peak)
+        return;
     *peak = candidate;
     *peak_live = others_live + (is_pending ? shard->pending.count : shard->mark_live);
 }
@@ -400,7 +437,8 @@ static bool walk_shards(reader *r, size_t *slots) {
     uint64_t holder = offsetof(moda_region_header, shard_blocks);
     for (moda_ref ref = r->header.shard_blocks; ref != 0 && !is_newer_than_copy(r, ref);) {
         const moda_shard_block *const block = record(r, holder, ref, sizeof *block, "block of shards");
-        if (block == NULL) return false;
+        if (block == NULL)
+            return false;
         holder = offset_of(r, block);
         if (block->count > (r->size - holder - sizeof *block) / sizeof(moda_shard))
             return bad(r, holder + offsetof(moda_shard_block, count), "number of shards", block->count,
@@ -416,8 +454,8 @@ static bool walk_shards(reader *r, size_t *slots) {
 }
 
 static bool is_used(const moda_shard *shard) {
-    return shard->state != MODA_SLOT_FREE || shard->incarnation != 0 || shard->alloc_count != 0 ||
-           shard->free_count != 0;
+    return shard->state != MODA_SLOT_FREE || shard->incarnation != 0 || shard->alloc_count != 0
+           || shard->free_count != 0;
 }
 
 static int by_slot(const void *a, const void *b) {
@@ -427,16 +465,19 @@ static int by_slot(const void *a, const void *b) {
 
 static bool read_threads(reader *r) {
     size_t slots;
-    if (!walk_shards(r, &slots)) return false;
+    if (!walk_shards(r, &slots))
+        return false;
     moda_profile_thread *const threads = moda_arena_alloc(r->arena, (slots + 1) * sizeof *threads);
-    if (threads == NULL) return no_memory(r);
+    if (threads == NULL)
+        return no_memory(r);
     moda_profile_process *const p = r->process;
     size_t count = 0;
     int64_t current = 0, live = 0;
     for (moda_ref ref = r->header.shard_blocks; ref != 0 && !is_newer_than_copy(r, ref);) {
         moda_shard_block *const block = (moda_shard_block *)(void *)(r->copy + (uint64_t)ref * MODA_REF_UNIT);
         for (uint32_t i = 0; i < block->count; i++) {
-            if (!is_used(&block->shard[i])) continue;
+            if (!is_used(&block->shard[i]))
+                continue;
             moda_profile_thread *const thread = &threads[count++];
             read_shard(r, &block->shard[i], thread);
             p->totals.alloc_count += thread->stats.alloc_count;
@@ -447,7 +488,8 @@ static bool read_threads(reader *r) {
             live = difference((uint64_t)live, 0 - (uint64_t)thread->balance_count);
             p->samples += thread->samples;
             p->dropped += thread->dropped;
-            for (int k = 0; k < 6; k++) p->walks[k] += thread->walks[k];
+            for (int k = 0; k < 6; k++)
+                p->walks[k] += thread->walks[k];
             for (int k = 0; k < MODA_PROFILE_SIZE_CLASSES; k++)
                 r->profile->size_classes[k] += block->shard[i].size_samples[k];
         }
@@ -463,15 +505,18 @@ static bool read_threads(reader *r) {
         const moda_shard_block *const block =
             (const moda_shard_block *)(const void *)(r->copy + (uint64_t)ref * MODA_REF_UNIT);
         for (uint32_t i = 0; i < block->count; i++) {
-            if (!is_used(&block->shard[i]) || at >= count) continue;
+            if (!is_used(&block->shard[i]) || at >= count)
+                continue;
             const moda_profile_thread *const thread = &threads[at++];
-            raise_lone_peak(r, &block->shard[i], difference((uint64_t)current, (uint64_t)thread->balance_bytes),
+            raise_lone_peak(r, &block->shard[i],
+                            difference((uint64_t)current, (uint64_t)thread->balance_bytes),
                             difference((uint64_t)live, (uint64_t)thread->balance_count), &peak, &peak_live);
         }
         ref = block->next;
     }
     if (current >= peak) {
-        r->header.peak_epoch = UINT64_MAX; /* the peak is now: each site's live figures are those of the peak */
+        r->header.peak_epoch =
+            UINT64_MAX; /* the peak is now: each site's live figures are those of the peak */
     }
     p->totals.current_bytes = current > 0 ? (uint64_t)current : 0;
     p->totals.live_count = live > 0 ? (uint64_t)live : 0;
@@ -479,7 +524,8 @@ static bool read_threads(reader *r) {
     p->totals.peak_live_count = peak_live > 0 ? (uint64_t)peak_live : 0;
     for (int k = 0; k < MODA_PROFILE_SIZE_CLASSES; k++)
         r->profile->size_classes[k] = (r->profile->size_classes[k] + MODA_COUNT_ONE / 2) / MODA_COUNT_ONE;
-    if (count > 1) qsort(threads, count, sizeof *threads, by_slot);
+    if (count > 1)
+        qsort(threads, count, sizeof *threads, by_slot);
     r->profile->threads = threads;
     r->profile->thread_count = count;
     return true;
@@ -506,7 +552,8 @@ typedef struct at_peak {
 
 static at_peak counts_at_peak(const moda_site_counts *c, uint64_t epoch) {
     if (c->at_peak_epoch == epoch)
-        return (at_peak){.count = c->at_peak_count, .bytes = c->at_peak_bytes, .requested = c->at_peak_requested};
+        return (at_peak){
+            .count = c->at_peak_count, .bytes = c->at_peak_bytes, .requested = c->at_peak_requested};
     return (at_peak){
         .count = difference(c->alloc_count, c->free_count),
         .bytes = difference(c->alloc_bytes, c->free_bytes),
@@ -537,8 +584,10 @@ static void add_delta(moda_site_counts *to, const moda_site_counts *delta, uint6
     to->lifetime_count += delta->lifetime_count;
     to->lifetime_sum += delta->lifetime_sum;
     if (delta->lifetime_count != 0) {
-        if (delta->lifetime_min < to->lifetime_min) to->lifetime_min = delta->lifetime_min;
-        if (delta->lifetime_max > to->lifetime_max) to->lifetime_max = delta->lifetime_max;
+        if (delta->lifetime_min < to->lifetime_min)
+            to->lifetime_min = delta->lifetime_min;
+        if (delta->lifetime_max > to->lifetime_max)
+            to->lifetime_max = delta->lifetime_max;
     }
     to->short_lived_count += delta->short_lived_count;
     to->remote_free_count += delta->remote_free_count;
@@ -554,7 +603,8 @@ static void add_delta(moda_site_counts *to, const moda_site_counts *delta, uint6
  * so each sample is taken as the mean one: sum^2 / n * (1 - n / count). It is 0 where all were sampled, and
  * too low where one site mixes very different sizes. */
 static double variance(double sum, double samples, double count) {
-    if (samples <= 0 || count <= samples) return 0;
+    if (samples <= 0 || count <= samples)
+        return 0;
     return sum * sum / samples * (1 - samples / count);
 }
 
@@ -607,7 +657,8 @@ static void convert_counts(const reader *r, const moda_site_counts *c, moda_valu
 
     const double samples = (double)c->alloc_samples, count = (double)c->alloc_count / MODA_COUNT_ONE;
     const double live = (double)not_negative(difference(c->alloc_samples, c->free_samples));
-    const double live_count = (double)not_negative(difference(c->alloc_count, c->free_count)) / MODA_COUNT_ONE;
+    const double live_count =
+        (double)not_negative(difference(c->alloc_count, c->free_count)) / MODA_COUNT_ONE;
     /* How many samples were live at the peak is not kept: as many as the mean weight says. */
     const double peak_count = (double)not_negative(peak.count) / MODA_COUNT_ONE;
     const double peak_samples = count > 0 ? peak_count * samples / count : 0;
@@ -622,13 +673,12 @@ static void convert_counts(const reader *r, const moda_site_counts *c, moda_valu
 
 static bool check_site(reader *r, const moda_site *site) {
     const uint64_t offset = offset_of(r, site);
-    if (site->frame_count > MODA_FRAMES_MAX ||
-        site->frame_count > (r->size - offset - sizeof *site) / sizeof site->frames[0])
+    if (site->frame_count > MODA_FRAMES_MAX
+        || site->frame_count > (r->size - offset - sizeof *site) / sizeof site->frames[0])
         return bad(r, offset + offsetof(moda_site, frame_count), "number of frames", site->frame_count,
                    "at most 512 and inside the profile");
     if (site->walk_end > MOD_ALLOC_WALK_NONE)
-        return bad(r, offset + offsetof(moda_site, walk_end), "how the walk ended", site->walk_end,
-                   "0 to 5");
+        return bad(r, offset + offsetof(moda_site, walk_end), "how the walk ended", site->walk_end, "0 to 5");
     return true;
 }
 
@@ -640,8 +690,9 @@ static int by_offset(const void *a, const void *b) {
 static uint32_t thread_of_slot(const moda_profile *profile, uint32_t slot) {
     const moda_profile_thread key = {.index = slot};
     const moda_profile_thread *const found =
-        profile->thread_count == 0 ? NULL
-                                   : bsearch(&key, profile->threads, profile->thread_count, sizeof key, by_slot);
+        profile->thread_count == 0
+            ? NULL
+            : bsearch(&key, profile->threads, profile->thread_count, sizeof key, by_slot);
     return found != NULL ? (uint32_t)(found - profile->threads) : UINT32_MAX;
 }
 
@@ -657,20 +708,25 @@ typedef struct held_list {
     bool *is_seen; /* by place: caches already listed */
 } held_list;
 
-static bool list_delta(reader *r, const site_place *places, size_t count, moda_site_delta *delta, held_list *list) {
-    if (delta->site == 0 && !r->is_live) return true;
+static bool list_delta(reader *r, const site_place *places, size_t count, moda_site_delta *delta,
+                       held_list *list) {
+    if (delta->site == 0 && !r->is_live)
+        return true;
     settle(r, delta, sizeof *delta, &delta->seq);
-    if (delta->site == 0 || is_newer_than_copy(r, delta->site)) return true;
+    if (delta->site == 0 || is_newer_than_copy(r, delta->site))
+        return true;
     const site_place key = {.offset = (uint64_t)delta->site * MODA_REF_UNIT};
     const site_place *const place = count > 0 ? bsearch(&key, places, count, sizeof key, by_offset) : NULL;
-    if (place == NULL && r->is_live) return true; /* made since the list was read */
+    if (place == NULL && r->is_live)
+        return true; /* made since the list was read */
     if (place == NULL)
         return bad(r, offset_of(r, &delta->site), "a delta's site", delta->site,
                    "the ref of a site in the list of sites");
     if (list->count == list->room) {
         const size_t room = list->room == 0 ? 256 : list->room * 2;
         held *const grown = realloc(list->all, room * sizeof *grown);
-        if (grown == NULL) return no_memory(r);
+        if (grown == NULL)
+            return no_memory(r);
         list->all = grown;
         list->room = room;
     }
@@ -678,11 +734,14 @@ static bool list_delta(reader *r, const site_place *places, size_t count, moda_s
     return true;
 }
 
-static bool list_cache(reader *r, const site_place *places, size_t count, const moda_shard *shard, held_list *list) {
-    if (shard->deltas == 0 || is_newer_than_copy(r, shard->deltas)) return true;
+static bool list_cache(reader *r, const site_place *places, size_t count, const moda_shard *shard,
+                       held_list *list) {
+    if (shard->deltas == 0 || is_newer_than_copy(r, shard->deltas))
+        return true;
     moda_delta_cache *const cache =
         record(r, offset_of(r, &shard->deltas), shard->deltas, sizeof *cache, "cache of deltas");
-    if (cache == NULL) return false;
+    if (cache == NULL)
+        return false;
     const uint64_t offset = offset_of(r, cache);
     if (cache->entries > (r->size - offset - sizeof *cache) / sizeof cache->delta[0])
         return bad(r, offset, "number of deltas", cache->entries, "as many as fit before the end");
@@ -693,21 +752,25 @@ static bool list_cache(reader *r, const site_place *places, size_t count, const 
                    "one that no other shard has");
     list->is_seen[offset / MODA_REGION_ALIGN] = true;
     for (uint32_t i = 0; i < cache->entries; i++)
-        if (!list_delta(r, places, count, &cache->delta[i], list)) return false;
+        if (!list_delta(r, places, count, &cache->delta[i], list))
+            return false;
     return true;
 }
 
 /* A thread gives a delta up by adding it to the site and emptying it: taken at different moments the two would
  * count it twice or not at all. So the site is taken again until the delta holds still around it. */
 static void take_together(reader *r, held *pair) {
-    if (!r->is_live) return;
+    if (!r->is_live)
+        return;
     for (int i = 0; i < SEQ_TRIES; i++) {
         const uint32_t seq = pair->delta->seq;
         settle(r, &pair->site->counts_lock, sizeof *pair->site - offsetof(moda_site, counts_lock),
                &pair->site->counts_lock);
         uint32_t now;
-        if (!fetch(r, offset_of(r, &pair->delta->seq), &now, sizeof now)) break;
-        if (now == seq) return;
+        if (!fetch(r, offset_of(r, &pair->delta->seq), &now, sizeof now))
+            break;
+        if (now == seq)
+            return;
         const moda_ref site = pair->delta->site;
         settle(r, pair->delta, sizeof *pair->delta, &pair->delta->seq);
         if (pair->delta->site != site) { /* it is another site's by now: this site has all */
@@ -731,7 +794,8 @@ static bool add_deltas(reader *r, const site_place *places, size_t count, bool *
             is_fine = list_cache(r, places, count, &block->shard[i], &list);
         ref = block->next;
     }
-    for (size_t i = 0; is_fine && i < list.count; i++) take_together(r, &list.all[i]);
+    for (size_t i = 0; is_fine && i < list.count; i++)
+        take_together(r, &list.all[i]);
     for (size_t i = 0; is_fine && i < list.count; i++)
         if (list.all[i].delta != NULL)
             add_delta(&list.all[i].site->counts, &list.all[i].delta->counts, r->header.peak_epoch);
@@ -741,7 +805,8 @@ static bool add_deltas(reader *r, const site_place *places, size_t count, bool *
 
 static bool take_site(reader *r, uint64_t holder, moda_ref ref, site_place *place) {
     moda_site *const site = record(r, holder, ref, sizeof *site, "site");
-    if (site == NULL || !check_site(r, site)) return false;
+    if (site == NULL || !check_site(r, site))
+        return false;
     settle(r, &site->counts_lock, sizeof *site - offsetof(moda_site, counts_lock), &site->counts_lock);
     place->offset = offset_of(r, site);
     return true;
@@ -754,15 +819,19 @@ static bool collect_sites(reader *r, site_place **places, size_t *count) {
     size_t n = 0;
     bool is_fine = list != NULL;
     if (is_fine && r->header.overflow_site != 0)
-        is_fine = take_site(r, offsetof(moda_region_header, overflow_site), r->header.overflow_site, &list[n++]);
+        is_fine =
+            take_site(r, offsetof(moda_region_header, overflow_site), r->header.overflow_site, &list[n++]);
     uint64_t holder = offsetof(moda_region_header, site_list);
     for (moda_ref ref = r->header.site_list; is_fine && ref != 0;) {
-        if (n > most) is_fine = bad(r, holder, "length of the list of sites", n, "no cycle");
+        if (n > most)
+            is_fine = bad(r, holder, "length of the list of sites", n, "no cycle");
         if (is_fine && n == room) {
             site_place *const grown = realloc(list, 2 * room * sizeof *list);
             room *= 2;
-            if (grown == NULL) is_fine = no_memory(r);
-            else list = grown;
+            if (grown == NULL)
+                is_fine = no_memory(r);
+            else
+                list = grown;
         }
         if (!is_fine || !take_site(r, holder, ref, &list[n])) {
             is_fine = false;
@@ -770,10 +839,12 @@ static bool collect_sites(reader *r, site_place **places, size_t *count) {
         }
         holder = list[n].offset;
         ref = ((const moda_site *)(const void *)(r->copy + list[n].offset))->next_in_list;
-        if (ref != 0 && ref == r->header.overflow_site) ref = 0; /* it may end the list */
+        if (ref != 0 && ref == r->header.overflow_site)
+            ref = 0; /* it may end the list */
         n++;
     }
-    if (!is_fine && list == NULL) no_memory(r);
+    if (!is_fine && list == NULL)
+        no_memory(r);
     *places = list;
     *count = n;
     return is_fine;
@@ -789,7 +860,8 @@ static bool convert_site(reader *r, const moda_site *site, moda_profile_site *to
         .guessed = site->guessed,
     };
     uint64_t *const addresses = moda_arena_alloc(r->arena, (size_t)site->frame_count * 8 + 1);
-    if (addresses == NULL) return no_memory(r);
+    if (addresses == NULL)
+        return no_memory(r);
     memcpy(addresses, site->frames, (size_t)site->frame_count * 8);
     to->addresses = addresses;
     convert_counts(r, &site->counts, &to->values);
@@ -801,22 +873,24 @@ static bool read_sites(reader *r) {
     site_place *places;
     size_t count;
     bool is_fine = collect_sites(r, &places, &count);
-    if (is_fine && count > 1) qsort(places, count, sizeof *places, by_offset);
+    if (is_fine && count > 1)
+        qsort(places, count, sizeof *places, by_offset);
     for (size_t i = 1; is_fine && i < count; i++)
         if (places[i].offset < places[i - 1].offset + sizeof(moda_site))
             is_fine = bad(r, places[i].offset, "the place of a site", places[i].offset,
                           "one that overlaps no other site");
     bool *const is_seen = is_fine ? calloc((size_t)(r->size / MODA_REGION_ALIGN) + 1, sizeof *is_seen) : NULL;
-    moda_profile_site *const sites =
-        is_fine ? moda_arena_alloc(r->arena, (count + 1) * sizeof *sites) : NULL;
-    if (is_fine && (is_seen == NULL || sites == NULL)) is_fine = no_memory(r);
+    moda_profile_site *const sites = is_fine ? moda_arena_alloc(r->arena, (count + 1) * sizeof *sites) : NULL;
+    if (is_fine && (is_seen == NULL || sites == NULL))
+        is_fine = no_memory(r);
     is_fine = is_fine && add_deltas(r, places, count, is_seen);
     moda_values_clear(&r->profile->site_totals);
     size_t kept = 0;
     for (size_t i = 0; is_fine && i < count; i++) {
         const moda_site *const site = (const moda_site *)(const void *)(r->copy + places[i].offset);
         /* An overflow site that was never needed is no site. */
-        if (site->id == 0 && site->counts.alloc_samples == 0 && site->counts.free_samples == 0) continue;
+        if (site->id == 0 && site->counts.alloc_samples == 0 && site->counts.free_samples == 0)
+            continue;
         is_fine = convert_site(r, site, &sites[kept++]);
     }
     free(is_seen);
@@ -829,15 +903,18 @@ static bool read_sites(reader *r) {
 /* ---- timeline ---- */
 
 static bool read_timeline(reader *r) {
-    if (r->header.timeline == 0 || is_newer_than_copy(r, r->header.timeline)) return true;
+    if (r->header.timeline == 0 || is_newer_than_copy(r, r->header.timeline))
+        return true;
     moda_timeline *const t =
         record(r, offsetof(moda_region_header, timeline), r->header.timeline, sizeof *t, "timeline");
-    if (t == NULL) return false;
+    if (t == NULL)
+        return false;
     settle(r, t, sizeof *t, &t->seq);
     if (t->count > MODA_TIMELINE_POINTS)
         return bad(r, offset_of(r, &t->count), "number of points", t->count, "at most 1024");
     moda_timeline_sample *const samples = moda_arena_alloc(r->arena, (t->count + 1u) * sizeof *samples);
-    if (samples == NULL) return no_memory(r);
+    if (samples == NULL)
+        return no_memory(r);
     for (uint32_t i = 0; i < t->count; i++) {
         const moda_timeline_point *const point = &t->point[i];
         samples[i] = (moda_timeline_sample){
@@ -857,7 +934,8 @@ static bool read_timeline(reader *r) {
 /* ---- all of it ---- */
 
 static bool read_parts(reader *r) {
-    if (!take_copy(r)) return false;
+    if (!take_copy(r))
+        return false;
     read_clock(r);
     if (!read_facts(r) || !read_modules(r) || !read_threads(r) || !read_sites(r) || !read_timeline(r))
         return false;
@@ -882,15 +960,20 @@ static moda_profile *read_region(reader *r) {
         is_fine = read_parts(r);
     }
     free(r->copy);
-    if (is_fine) return r->profile;
+    if (is_fine)
+        return r->profile;
     moda_arena_free(r->arena);
     return NULL;
 }
 
 moda_profile *moda_profile_read_memory(const void *region, size_t size, const char *source, bool is_live,
                                        moda_error *error) {
-    reader r = {
-        .fd = -1, .memory = region, .source_size = size, .is_live = is_live, .source = source, .error = error};
+    reader r = {.fd = -1,
+                .memory = region,
+                .source_size = size,
+                .is_live = is_live,
+                .source = source,
+                .error = error};
     return read_region(&r);
 }
 
@@ -908,8 +991,10 @@ moda_profile *moda_profile_read_self(moda_error *error) {
 /* Whether the process that writes this region may still run; a wrong yes only costs time. */
 static bool may_be_live(int fd) {
     moda_region_header header;
-    if (pread(fd, &header, sizeof header, 0) != (ssize_t)sizeof header) return false;
-    if ((header.flags & MODA_REGION_CLEAN_EXIT) != 0 || header.pid == 0) return false;
+    if (pread(fd, &header, sizeof header, 0) != (ssize_t)sizeof header)
+        return false;
+    if ((header.flags & MODA_REGION_CLEAN_EXIT) != 0 || header.pid == 0)
+        return false;
     char path[64];
     snprintf(path, sizeof path, "/proc/%" PRIu32, header.pid);
     return access(path, F_OK) == 0;
@@ -920,7 +1005,8 @@ moda_profile *moda_profile_read_file(const char *path, moda_error *error) {
     struct stat status;
     if (fd < 0 || fstat(fd, &status) != 0) {
         moda_error_set(error, "%s: cannot be opened: %s", path, strerror(errno));
-        if (fd >= 0) close(fd);
+        if (fd >= 0)
+            close(fd);
         return NULL;
     }
     moda_profile *profile = NULL;
@@ -951,8 +1037,9 @@ static bool parse_mapping(const char *line, mapping *m) {
     char flags[8] = "";
     int at = 0;
     m->path[0] = 0;
-    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %*s %*s %n", &m->start, &m->end, flags, &m->offset,
-               &at) < 4)
+    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %*s %*s %n", &m->start, &m->end, flags,
+               &m->offset, &at)
+        < 4)
         return false;
     m->is_shared = flags[3] == 's';
     m->is_writable = flags[1] == 'w';
@@ -967,11 +1054,12 @@ static bool parse_mapping(const char *line, mapping *m) {
 static bool is_region_at(int memory, uint64_t address, uint32_t pid) {
     moda_region_header header;
     char magic[8];
-    if (pread(memory, magic, sizeof magic, (off_t)address) != (ssize_t)sizeof magic ||
-        memcmp(magic, MODA_REGION_MAGIC, sizeof magic) != 0)
+    if (pread(memory, magic, sizeof magic, (off_t)address) != (ssize_t)sizeof magic
+        || memcmp(magic, MODA_REGION_MAGIC, sizeof magic) != 0)
         return false;
-    return pread(memory, &header, sizeof header, (off_t)address) == (ssize_t)sizeof header &&
-           header.byte_order == MODA_REGION_BYTE_ORDER && header.region_base == address && header.pid == pid;
+    return pread(memory, &header, sizeof header, (off_t)address) == (ssize_t)sizeof header
+           && header.byte_order == MODA_REGION_BYTE_ORDER && header.region_base == address
+           && header.pid == pid;
 }
 
 /* The kernel joins neighbouring mappings, so the region may begin inside one. */
@@ -979,7 +1067,8 @@ static uint64_t find_inside(int memory, const mapping *m, uint32_t pid) {
     enum { STEP = 4096 };
     const uint64_t most = (uint64_t)1 << 32;
     for (uint64_t at = m->start; at < m->end && at - m->start < most; at += STEP)
-        if (is_region_at(memory, at, pid)) return at;
+        if (is_region_at(memory, at, pid))
+            return at;
     return 0;
 }
 
@@ -991,13 +1080,17 @@ static uint64_t find_in_memory(FILE *maps, int memory, uint32_t pid) {
         rewind(maps);
         while (fgets(line, sizeof line, maps) != NULL) {
             mapping m;
-            if (!parse_mapping(line, &m) || !m.is_writable) continue;
+            if (!parse_mapping(line, &m) || !m.is_writable)
+                continue;
             const bool is_candidate = m.path[0] == 0 || strncmp(m.path, "[anon", 5) == 0 || m.is_shared;
-            if (!is_candidate) continue;
-            if (!thorough[pass] && is_region_at(memory, m.start, pid)) return m.start;
+            if (!is_candidate)
+                continue;
+            if (!thorough[pass] && is_region_at(memory, m.start, pid))
+                return m.start;
             if (thorough[pass] && !m.is_shared) {
                 const uint64_t found = find_inside(memory, &m, pid);
-                if (found != 0) return found;
+                if (found != 0)
+                    return found;
             }
         }
     }
@@ -1009,15 +1102,18 @@ static int open_region_file(FILE *maps, pid_t pid, uint32_t inner) {
     char line[PATH_MAX + 128];
     while (fgets(line, sizeof line, maps) != NULL) {
         mapping m;
-        if (!parse_mapping(line, &m) || !m.is_shared || m.offset != 0 || m.path[0] != '/') continue;
+        if (!parse_mapping(line, &m) || !m.is_shared || m.offset != 0 || m.path[0] != '/')
+            continue;
         char path[PATH_MAX + 32];
         snprintf(path, sizeof path, "/proc/%ld/root%s", (long)pid, m.path);
         int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-        if (fd < 0) fd = open(m.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-        if (fd < 0) continue;
+        if (fd < 0)
+            fd = open(m.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        if (fd < 0)
+            continue;
         moda_region_header header;
-        if (pread(fd, &header, sizeof header, 0) == (ssize_t)sizeof header &&
-            memcmp(header.magic, MODA_REGION_MAGIC, sizeof header.magic) == 0 && header.pid == inner)
+        if (pread(fd, &header, sizeof header, 0) == (ssize_t)sizeof header
+            && memcmp(header.magic, MODA_REGION_MAGIC, sizeof header.magic) == 0 && header.pid == inner)
             return fd;
         close(fd);
     }
@@ -1032,14 +1128,17 @@ static uint32_t inner_pid(pid_t pid) {
     uint32_t inner = (uint32_t)pid;
     while (status != NULL && fgets(line, sizeof line, status) != NULL) {
         const char *const last = strrchr(line, '\t');
-        if (strncmp(line, "NSpid:", 6) == 0 && last != NULL) inner = (uint32_t)strtoul(last, NULL, 10);
+        if (strncmp(line, "NSpid:", 6) == 0 && last != NULL)
+            inner = (uint32_t)strtoul(last, NULL, 10);
     }
-    if (status != NULL) fclose(status);
+    if (status != NULL)
+        fclose(status);
     return inner;
 }
 
 moda_profile *moda_profile_read_process(pid_t pid, moda_error *error) {
-    if (pid == getpid()) return moda_profile_read_self(error);
+    if (pid == getpid())
+        return moda_profile_read_self(error);
     char source[64], path[64];
     snprintf(source, sizeof source, "process %ld", (long)pid);
     snprintf(path, sizeof path, "/proc/%ld/maps", (long)pid);
@@ -1052,7 +1151,8 @@ moda_profile *moda_profile_read_process(pid_t pid, moda_error *error) {
     r.fd = open_region_file(maps, pid, inner_pid(pid));
     if (r.fd >= 0) {
         struct stat status;
-        if (fstat(r.fd, &status) == 0) r.source_size = (uint64_t)status.st_size;
+        if (fstat(r.fd, &status) == 0)
+            r.source_size = (uint64_t)status.st_size;
     } else {
         snprintf(path, sizeof path, "/proc/%ld/mem", (long)pid);
         r.fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -1068,7 +1168,8 @@ moda_profile *moda_profile_read_process(pid_t pid, moda_error *error) {
         }
     }
     fclose(maps);
-    if (r.fd < 0) return NULL;
+    if (r.fd < 0)
+        return NULL;
     errno = 0;
     moda_profile *const profile = read_region(&r);
     close(r.fd);
@@ -1086,5 +1187,6 @@ moda_profile *moda_profile_read(const char *file_or_pid, moda_error *error) {
 }
 
 void moda_profile_free(moda_profile *profile) {
-    if (profile != NULL) moda_arena_free(profile->arena);
+    if (profile != NULL)
+        moda_arena_free(profile->arena);
 }

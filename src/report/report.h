@@ -51,17 +51,17 @@ __attribute__((format(printf, 2, 3))) bool moda_error_set(moda_error *error, con
     VALUE(ALLOCATED_BYTES, "allocated_bytes", BYTES, SUM, "allocated")                                       \
     VALUE(ALLOCATED_COUNT, "allocated_count", COUNT, SUM, "allocations")                                     \
     VALUE(REQUESTED_BYTES, "requested_bytes", BYTES, SUM, "requested")                                       \
-    VALUE(WASTE_BYTES, "waste_bytes", BYTES, SUM, "waste")           /* allocated - requested */             \
+    VALUE(WASTE_BYTES, "waste_bytes", BYTES, SUM, "waste") /* allocated - requested */                       \
     VALUE(FREED_BYTES, "freed_bytes", BYTES, SUM, "freed")                                                   \
     VALUE(FREED_COUNT, "freed_count", COUNT, SUM, "frees")                                                   \
-    VALUE(LIVE_BYTES, "live_bytes", BYTES, SUM, "live")              /* allocated - freed, never below 0 */  \
+    VALUE(LIVE_BYTES, "live_bytes", BYTES, SUM, "live") /* allocated - freed, never below 0 */               \
     VALUE(LIVE_COUNT, "live_count", COUNT, SUM, "live blocks")                                               \
     VALUE(LIVE_REQUESTED_BYTES, "live_requested_bytes", BYTES, SUM, "live requested")                        \
     VALUE(LIVE_WASTE_BYTES, "live_waste_bytes", BYTES, SUM, "live waste")                                    \
     VALUE(AT_PEAK_BYTES, "at_peak_bytes", BYTES, SUM, "live at the peak") /* at the process's peak */        \
     VALUE(AT_PEAK_COUNT, "at_peak_count", COUNT, SUM, "blocks at the peak")                                  \
     VALUE(AT_PEAK_REQUESTED_BYTES, "at_peak_requested_bytes", BYTES, SUM, "requested at the peak")           \
-    VALUE(OWN_PEAK_BYTES, "own_peak_bytes", BYTES, SUM, "own peak")  /* the site's own peak */               \
+    VALUE(OWN_PEAK_BYTES, "own_peak_bytes", BYTES, SUM, "own peak") /* the site's own peak */                \
     VALUE(OWN_PEAK_COUNT, "own_peak_count", COUNT, SUM, "blocks at own peak")                                \
     VALUE(LIFETIME_COUNT, "lifetime_count", COUNT, SUM, "lives ended")                                       \
     VALUE(LIFETIME_NS, "lifetime_ns", NS, SUM, "lifetimes, summed")                                          \
@@ -69,7 +69,7 @@ __attribute__((format(printf, 2, 3))) bool moda_error_set(moda_error *error, con
     VALUE(LIFETIME_MAX_NS, "lifetime_max_ns", NS, MAX, "longest life")                                       \
     VALUE(TEMPORARY_COUNT, "temporary_count", COUNT, SUM, "short-lived") /* below process.short_lived_ns */  \
     VALUE(REMOTE_FREE_COUNT, "remote_free_count", COUNT, SUM, "freed elsewhere") /* by another thread */     \
-    VALUE(SAMPLES, "samples", COUNT, SUM, "samples")                 /* raw: how many were really seen */    \
+    VALUE(SAMPLES, "samples", COUNT, SUM, "samples") /* raw: how many were really seen */                    \
     VALUE(FREED_SAMPLES, "freed_samples", COUNT, SUM, "samples freed")
 
 typedef enum moda_value {
@@ -123,9 +123,9 @@ double moda_values_mean_lifetime_ns(const moda_values *values);
  * The profile, as read: addresses without names. One process, or several merged.
  */
 typedef struct moda_profile_module {
-    const char *path;     /* as the program saw it; "[vdso]" */
-    uint64_t start, end;  /* address range */
-    uint64_t load_bias;   /* address = load_bias + the address in the object's file */
+    const char *path;    /* as the program saw it; "[vdso]" */
+    uint64_t start, end; /* address range */
+    uint64_t load_bias;  /* address = load_bias + the address in the object's file */
     uint64_t text_start, text_end, text_file_offset;
     uint32_t generation_mapped, generation_unmapped; /* 0 = still mapped */
     uint8_t build_id[32];
@@ -133,14 +133,14 @@ typedef struct moda_profile_module {
 } moda_profile_module;
 
 typedef struct moda_profile_thread {
-    uint32_t process; /* index into profile.processes */
-    uint32_t index;   /* slot: threads that ended and the ones that took their slot share it */
-    uint32_t tid;     /* of the newest */
-    uint32_t incarnation; /* how many threads had the slot */
+    uint32_t process;         /* index into profile.processes */
+    uint32_t index;           /* slot: threads that ended and the ones that took their slot share it */
+    uint32_t tid;             /* of the newest */
+    uint32_t incarnation;     /* how many threads had the slot */
     bool is_alive, is_orphan; /* orphan: what threads without a slot did */
     char name[16];
-    mod_alloc_stats stats; /* exact; peak_* 0; current_bytes may wrap below 0: use balance_* */
-    uint64_t freed_bytes; /* also blocks of others */
+    mod_alloc_stats stats;                /* exact; peak_* 0; current_bytes may wrap below 0: use balance_* */
+    uint64_t freed_bytes;                 /* also blocks of others */
     int64_t balance_bytes, balance_count; /* allocated - freed by this thread, also blocks of others */
     uint64_t samples, dropped;
     uint64_t walks[6]; /* by mod_alloc_walk_end */
@@ -149,12 +149,12 @@ typedef struct moda_profile_thread {
 typedef struct moda_profile_site {
     const uint64_t *addresses; /* return addresses, innermost first */
     uint32_t address_count;
-    uint32_t process;  /* index into profile.processes */
-    uint32_t id;       /* 0 = overflow site: samples that found no room; no addresses */
-    uint32_t thread;   /* index into profile.threads of the thread that first came here, or UINT32_MAX */
+    uint32_t process; /* index into profile.processes */
+    uint32_t id;      /* 0 = overflow site: samples that found no room; no addresses */
+    uint32_t thread;  /* index into profile.threads of the thread that first came here, or UINT32_MAX */
     uint32_t generation;
-    uint8_t walk_end;  /* mod_alloc_walk_end */
-    uint8_t guessed;   /* frames found by a guess */
+    uint8_t walk_end; /* mod_alloc_walk_end */
+    uint8_t guessed;  /* frames found by a guess */
     moda_values values;
 } moda_profile_site;
 
@@ -170,8 +170,8 @@ typedef struct moda_profile_process {
     const char *command_line;
     uint32_t pid, parent_pid, fork_count;
     uint64_t start_realtime_ns;
-    uint64_t duration_ns; /* from start to the newest moment known */
-    uint64_t peak_ns;     /* when the peak was reached, since the start; 0 = unknown */
+    uint64_t duration_ns;                    /* from start to the newest moment known */
+    uint64_t peak_ns;                        /* when the peak was reached, since the start; 0 = unknown */
     bool exited_cleanly, is_forked, is_live; /* live: read from a running process */
     bool has_exit_status;
     uint32_t exit_status;
@@ -209,11 +209,11 @@ typedef struct moda_profile {
     const moda_profile_site *sites;
     size_t site_count;
 
-    mod_alloc_stats totals; /* sums over processes, exact; the peak is the sum of the peaks */
+    mod_alloc_stats totals;  /* sums over processes, exact; the peak is the sum of the peaks */
     moda_values site_totals; /* sum over sites: what the samples account for */
     /* Estimated allocations by block size; class k: 2^(k-1) < size <= 2^k; class 0: size <= 1. */
     uint64_t size_classes[MODA_PROFILE_SIZE_CLASSES];
-    bool is_exact; /* every allocation was sampled, all the time */
+    bool is_exact;         /* every allocation was sampled, all the time */
     uint64_t sample_bytes; /* R of the first process that samples */
 
     struct moda_arena *arena; /* where all of it lives */
@@ -257,8 +257,8 @@ typedef struct moda_frame {
 
 /* One address of one module: what pprof calls a location. */
 typedef struct moda_location {
-    uint64_t address;      /* return address, of the first process it was seen in */
-    uint32_t first_frame;  /* its frames: report.frames[first_frame .. + frame_count), innermost first */
+    uint64_t address;     /* return address, of the first process it was seen in */
+    uint32_t first_frame; /* its frames: report.frames[first_frame .. + frame_count), innermost first */
     uint32_t frame_count;
     uint32_t module; /* or UINT32_MAX */
 } moda_location;
@@ -280,9 +280,9 @@ typedef struct moda_progress {
 
 typedef struct moda_symbolizer moda_symbolizer; /* caches objects and names; usable for many profiles */
 typedef struct moda_symbolizer_options {
-    bool no_symbols;    /* addresses only */
-    bool no_inlines;    /* one frame an address */
-    bool no_lines;      /* functions from symbol tables only: quick */
+    bool no_symbols;        /* addresses only */
+    bool no_inlines;        /* one frame an address */
+    bool no_lines;          /* functions from symbol tables only: quick */
     const char *debug_path; /* like gdb's debug-file-directory, ":" between; NULL = the default */
     const char *root;       /* put before module paths (profiles of containers); NULL = none */
 } moda_symbolizer_options;
@@ -322,7 +322,7 @@ typedef struct moda_stack {
     uint32_t frame_count;   /* 0: the overflow site, or everything was hidden */
     uint32_t site_id;       /* of the largest site in it; with its process */
     uint32_t process;
-    uint32_t thread;        /* that first came here: index into profile.threads or UINT32_MAX */
+    uint32_t thread; /* that first came here: index into profile.threads or UINT32_MAX */
     uint8_t walk_end;
     uint8_t guessed;
     bool is_overflow;
@@ -331,11 +331,11 @@ typedef struct moda_stack {
 
 typedef struct moda_report_module {
     const char *path;
-    char build_id[65]; /* hex; "" = none */
+    char build_id[65];                /* hex; "" = none */
     uint64_t start, end, file_offset; /* of the first process that had it; text segment's file offset */
     uint64_t text_start, text_end;
     uint64_t load_bias;
-    bool is_main;    /* the executable of the first process; it is modules[0] where known */
+    bool is_main; /* the executable of the first process; it is modules[0] where known */
     bool has_symbols, has_lines, has_inlines; /* what was found */
 } moda_report_module;
 
@@ -364,17 +364,17 @@ void moda_report_free(moda_report *report);
 
 /* Rows of a table. `total` of a function counts a stack once, however often the function is in it. */
 typedef struct moda_row {
-    const char *name;   /* function, file, module, thread's name; of a site the innermost function */
-    uint32_t index;     /* into stacks, functions, modules or profile.threads; UINT32_MAX for files */
-    moda_values self;   /* stacks whose innermost frame this is; of a site and a thread: all */
-    moda_values total;  /* stacks in which it appears; of a site and a thread: as self */
+    const char *name;  /* function, file, module, thread's name; of a site the innermost function */
+    uint32_t index;    /* into stacks, functions, modules or profile.threads; UINT32_MAX for files */
+    moda_values self;  /* stacks whose innermost frame this is; of a site and a thread: all */
+    moda_values total; /* stacks in which it appears; of a site and a thread: as self */
 } moda_row;
 
 typedef struct moda_table {
     moda_by by;
     moda_row *rows;
     size_t row_count;
-    uint32_t known; /* bit v set: value v is known in these rows (threads know only some) */
+    uint32_t known;  /* bit v set: value v is known in these rows (threads know only some) */
     moda_values sum; /* what shares are taken of */
 } moda_table;
 
@@ -387,8 +387,8 @@ void moda_table_free(moda_table *table);
  * functions (or, where by_line, frames). nodes[0] is the root with the sums. Children are a list, largest
  * first by values[0]. */
 typedef struct moda_node {
-    uint32_t function;  /* index into report.functions; UINT32_MAX for the root */
-    uint32_t frame;     /* one of its frames: index into report.frames */
+    uint32_t function; /* index into report.functions; UINT32_MAX for the root */
+    uint32_t frame;    /* one of its frames: index into report.frames */
     uint32_t parent;
     uint32_t first_child, next_sibling; /* 0 = none */
     uint32_t depth;
@@ -413,9 +413,9 @@ void moda_tree_free(moda_tree *tree);
 typedef enum moda_change { MODA_NEW, MODA_GONE, MODA_GROWN, MODA_SHRUNK, MODA_SAME } moda_change;
 typedef struct moda_diff_row {
     const char *name;
-    moda_change change; /* by the chosen value */
-    int64_t delta;      /* after - before of the chosen value */
-    double standard_error; /* of delta, where sampled; 0 = exact */
+    moda_change change;                 /* by the chosen value */
+    int64_t delta;                      /* after - before of the chosen value */
+    double standard_error;              /* of delta, where sampled; 0 = exact */
     uint32_t before_index, after_index; /* row in before / after tables, or UINT32_MAX */
     moda_values before, after;
 } moda_diff_row;
@@ -437,15 +437,15 @@ void moda_diff_free(moda_diff *diff);
  * Bytes out. Errors stick: write on, and look at the end.
  */
 typedef struct moda_out {
-    int fd;          /* -1: the buffer grows instead */
+    int fd; /* -1: the buffer grows instead */
     bool owns_fd;
     bool failed;
     int error_number; /* errno of the first failure */
-    char *buffer;    /* fd: what is not yet written; else all of it, NUL after the end */
+    char *buffer;     /* fd: what is not yet written; else all of it, NUL after the end */
     size_t length, capacity;
     uint64_t written; /* bytes ever put */
-    char *path;      /* for messages; may be NULL */
-    char *temporary; /* path: written here and renamed when closed without failure */
+    char *path;       /* for messages; may be NULL */
+    char *temporary;  /* path: written here and renamed when closed without failure */
 } moda_out;
 
 void moda_out_to_buffer(moda_out *out);
@@ -465,9 +465,9 @@ bool moda_out_close(moda_out *out, moda_error *error);
 
 /* Numbers for people; `text` has room for MODA_HUMAN_SIZE bytes and is returned. */
 #define MODA_HUMAN_SIZE 32
-char *moda_human_bytes(char *text, int64_t bytes);  /* "1.50 MiB" */
-char *moda_human_count(char *text, int64_t count);  /* "12,345,678" */
-char *moda_human_ns(char *text, double ns);         /* "12.3 us" */
+char *moda_human_bytes(char *text, int64_t bytes); /* "1.50 MiB" */
+char *moda_human_count(char *text, int64_t count); /* "12,345,678" */
+char *moda_human_ns(char *text, double ns);        /* "12.3 us" */
 char *moda_human_value(char *text, moda_unit unit, int64_t value);
 
 /* ------------------------------------------------------------------------------------------------
@@ -482,9 +482,9 @@ typedef struct moda_write_options {
     size_t depth;     /* frames of a stack at most in text; 0 = the writer's default */
     unsigned width;   /* of the terminal, in columns; 0 = do not cut lines */
     bool has_color;
-    bool has_tree;    /* text: a call tree instead of rows */
+    bool has_tree; /* text: a call tree instead of rows */
     bool is_bottom_up;
-    bool is_summary;  /* text: only the totals and the top rows (`run` prints this) */
+    bool is_summary; /* text: only the totals and the top rows (`run` prints this) */
     const char *title;
 } moda_write_options;
 void moda_write_options_default(moda_write_options *options); /* by site, at_peak_bytes .. see writers.c */
@@ -499,7 +499,7 @@ typedef struct moda_writer {
 } moda_writer;
 
 /* writers.def: WRITER(text) WRITER(dhat) ... ; each defines `const moda_writer moda_writer_<name>`. */
-extern const moda_writer moda_writer_text; /* write_text.c */
+extern const moda_writer moda_writer_text;             /* write_text.c */
 const moda_writer *moda_writer_find(const char *name); /* NULL = none */
 const moda_writer *const *moda_writers(size_t *count); /* all, in the order of writers.def */
 
@@ -518,9 +518,9 @@ void moda_text_diff(const moda_diff *diff, const moda_write_options *options, mo
  */
 typedef struct moda_arena moda_arena;
 moda_arena *moda_arena_new(void);
-void *moda_arena_alloc(moda_arena *arena, size_t size); /* zeroed, aligned to 16 */
+void *moda_arena_alloc(moda_arena *arena, size_t size);                    /* zeroed, aligned to 16 */
 char *moda_arena_copy(moda_arena *arena, const char *text, size_t length); /* NUL-terminated copy */
-const char *moda_arena_intern(moda_arena *arena, const char *text);  /* equal text, equal pointer */
+const char *moda_arena_intern(moda_arena *arena, const char *text);        /* equal text, equal pointer */
 void moda_arena_free(moda_arena *arena);
 
 /* What this thread allocates between the two is not the program's. Does not nest; without mod-alloc it does nothing. */

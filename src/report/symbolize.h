@@ -13,8 +13,8 @@ typedef struct moda_symbol {
     const char *linkage_name; /* NULL = as `function`, or not known */
     const char *file;         /* NULL = not known */
     uint32_t line, column;
-    uint32_t function_line;   /* of its definition; 0 = not known */
-    uint32_t inline_depth;    /* as moda_frame's */
+    uint32_t function_line; /* of its definition; 0 = not known */
+    uint32_t inline_depth;  /* as moda_frame's */
 } moda_symbol;
 
 /* One address to look up: as in the object's file, already minus one. */

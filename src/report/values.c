@@ -10,21 +10,23 @@
 
 const moda_value_info moda_value_infos[MODA_VALUE_COUNT] = {
 #define INFO(name, key_, unit_, rule_, label_)                                                               \
-    [MODA_VALUE_##name] = {                                                                                  \
-        .key = key_, .unit = MODA_UNIT_##unit_, .rule = MODA_RULE_##rule_, .label = label_},
+    [MODA_VALUE_##                                                                                           \
+        name] = {.key = key_, .unit = MODA_UNIT_##unit_, .rule = MODA_RULE_##rule_, .label = label_},
     MODA_VALUES(INFO)
 #undef INFO
 };
 
 bool moda_error_set(moda_error *error, const char *format, ...) {
-    if (error == NULL || error->text[0] != 0) return false;
+    if (error == NULL || error->text[0] != 0)
+        return false;
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(error->text, sizeof error->text, format, arguments);
     va_end(arguments);
     /* One line, whatever file names and foreign bytes are in it. */
     for (char *at = error->text; *at != 0; at++)
-        if ((unsigned char)*at < 32 || *at == 127) *at = '?';
+        if ((unsigned char)*at < 32 || *at == 127)
+            *at = '?';
     return false;
 }
 
@@ -82,7 +84,8 @@ void moda_values_clear(moda_values *values) {
 
 int64_t moda_values_sum(int64_t a, int64_t b) {
     int64_t sum;
-    if (!__builtin_add_overflow(a, b, &sum)) return sum;
+    if (!__builtin_add_overflow(a, b, &sum))
+        return sum;
     return b > 0 ? INT64_MAX : INT64_MIN;
 }
 
@@ -95,7 +98,8 @@ void moda_values_add(moda_values *sum, const moda_values *more) {
         case MODA_RULE_MAX: sum->of[i] = b > a ? b : a; break;
         }
     }
-    for (int i = 0; i < MODA_VARIANCES; i++) sum->variance[i] += more->variance[i];
+    for (int i = 0; i < MODA_VARIANCES; i++)
+        sum->variance[i] += more->variance[i];
 }
 
 double moda_values_standard_error(const moda_values *values, moda_value value) {
@@ -119,7 +123,8 @@ double moda_values_standard_error(const moda_values *values, moda_value value) {
     case MODA_VALUE_FREED_SAMPLES: return 0; /* counted, not estimated */
     default: break;
     }
-    if (which >= 0) return sqrt(values->variance[which]) * scale;
+    if (which >= 0)
+        return sqrt(values->variance[which]) * scale;
     return values->variance[MODA_VARIANCE_ALLOCATED_COUNT] > 0 ? -1 : 0;
 }
 
@@ -137,9 +142,14 @@ char *moda_human_bytes(char *text, int64_t bytes) {
         value /= 1024;
         unit++;
     }
-    if (unit == 0) snprintf(text, MODA_HUMAN_SIZE, "%s%.0f B", sign, value);
-    else snprintf(text, MODA_HUMAN_SIZE, "%s%.*f %s", sign, value < 9.995 ? 2 : value < 99.95 ? 1 : 0, value,
-                  units[unit]);
+    if (unit == 0)
+        snprintf(text, MODA_HUMAN_SIZE, "%s%.0f B", sign, value);
+    else
+        snprintf(text, MODA_HUMAN_SIZE, "%s%.*f %s", sign,
+                 value < 9.995   ? 2
+                 : value < 99.95 ? 1
+                                 : 0,
+                 value, units[unit]);
     return text;
 }
 
@@ -149,9 +159,11 @@ char *moda_human_count(char *text, int64_t count) {
              count < 0 ? 0ull - (unsigned long long)count : (unsigned long long)count);
     const size_t length = strlen(digits);
     char *to = text;
-    if (count < 0) *to++ = '-';
+    if (count < 0)
+        *to++ = '-';
     for (size_t i = 0; i < length; i++) {
-        if (i > 0 && (length - i) % 3 == 0) *to++ = ',';
+        if (i > 0 && (length - i) % 3 == 0)
+            *to++ = ',';
         *to++ = digits[i];
     }
     *to = 0;
@@ -164,10 +176,14 @@ char *moda_human_ns(char *text, double ns) {
         const char *name;
     } units[] = {{86400e9, "d"}, {3600e9, "h"}, {60e9, "min"}, {1e9, "s"}, {1e6, "ms"}, {1e3, "us"}};
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
-        if (ns < units[i].unit) continue;
+        if (ns < units[i].unit)
+            continue;
         const double value = ns / units[i].unit;
-        snprintf(text, MODA_HUMAN_SIZE, "%.*f %s", value < 9.995 ? 2 : value < 99.95 ? 1 : 0, value,
-                 units[i].name);
+        snprintf(text, MODA_HUMAN_SIZE, "%.*f %s",
+                 value < 9.995   ? 2
+                 : value < 99.95 ? 1
+                                 : 0,
+                 value, units[i].name);
         return text;
     }
     snprintf(text, MODA_HUMAN_SIZE, "%.0f ns", ns);

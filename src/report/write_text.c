@@ -41,7 +41,8 @@ static void heading(const page *p, const char *text) {
 /* Columns a text takes: its characters (wide ones are rare in symbol names and count as one). */
 static size_t columns(const char *text) {
     size_t n = 0;
-    for (; *text != 0; text++) n += ((unsigned char)*text & 0xc0) != 0x80;
+    for (; *text != 0; text++)
+        n += ((unsigned char)*text & 0xc0) != 0x80;
     return n;
 }
 
@@ -53,7 +54,8 @@ static void put_cut(moda_out *out, const char *text, size_t room) {
     size_t n = 0;
     for (; *text != 0; text++) {
         const bool begins = ((unsigned char)*text & 0xc0) != 0x80;
-        if (begins && left-- == 0) break;
+        if (begins && left-- == 0)
+            break;
         piece[n++] = (unsigned char)*text < 32 || *text == 127 ? '?' : *text;
         if (n + 8 > sizeof piece && ((unsigned char)text[1] & 0xc0) != 0x80) {
             piece[n] = 0;
@@ -63,7 +65,8 @@ static void put_cut(moda_out *out, const char *text, size_t room) {
     }
     piece[n] = 0;
     moda_out_utf8(out, piece);
-    if (all > room && room > 3) moda_out_text(out, "...");
+    if (all > room && room > 3)
+        moda_out_text(out, "...");
 }
 
 /* A line of prose, two columns in, broken at blanks where the terminal ends. */
@@ -87,7 +90,8 @@ __attribute__((format(printf, 2, 3))) static void put_note(const page *p, const 
 
 /* Columns left for a name after `used` ones. */
 static size_t name_room(const page *p, size_t used) {
-    if (p->options->width == 0) return SIZE_MAX;
+    if (p->options->width == 0)
+        return SIZE_MAX;
     return p->options->width > used + 16 ? p->options->width - used : 16;
 }
 
@@ -101,7 +105,8 @@ static const char *base_name(const char *path) {
 static void put_pair(const page *p, const char *left, const char *left_value, const char *right,
                      const char *right_value) {
     moda_out_format(p->out, "  %-14s %14s", left, left_value);
-    if (right != NULL) moda_out_format(p->out, "    %-14s %12s", right, right_value);
+    if (right != NULL)
+        moda_out_format(p->out, "    %-14s %12s", right, right_value);
     moda_out_char(p->out, '\n');
 }
 
@@ -110,7 +115,8 @@ static void put_title(const page *p) {
     const moda_profile_process *const first = &profile->processes[0];
     moda_out_text(p->out, p->bold);
     const char *title = p->options->title;
-    if (title == NULL) title = first->command_line[0] != 0 ? first->command_line : first->executable;
+    if (title == NULL)
+        title = first->command_line[0] != 0 ? first->command_line : first->executable;
     put_cut(p->out, title, name_room(p, 0));
     moda_out_format(p->out, "%s\n", p->plain);
     char text[MODA_HUMAN_SIZE];
@@ -118,11 +124,16 @@ static void put_title(const page *p) {
         moda_out_format(p->out, "  %zu processes, peaks added up\n", profile->process_count);
         return;
     }
-    moda_out_format(p->out, "  process %" PRIu32 ", %s", first->pid, moda_human_ns(text, (double)first->duration_ns));
-    if (first->is_live && !first->exited_cleanly) moda_out_text(p->out, ", running");
-    else if (!first->exited_cleanly) moda_out_text(p->out, ", ended without exit (killed, crashed, or _exit)");
-    else moda_out_format(p->out, ", exit status %" PRIu32, first->exit_status);
-    moda_out_format(p->out, ", %" PRIu32 " thread%s\n", first->threads_ever, first->threads_ever == 1 ? "" : "s");
+    moda_out_format(p->out, "  process %" PRIu32 ", %s", first->pid,
+                    moda_human_ns(text, (double)first->duration_ns));
+    if (first->is_live && !first->exited_cleanly)
+        moda_out_text(p->out, ", running");
+    else if (!first->exited_cleanly)
+        moda_out_text(p->out, ", ended without exit (killed, crashed, or _exit)");
+    else
+        moda_out_format(p->out, ", exit status %" PRIu32, first->exit_status);
+    moda_out_format(p->out, ", %" PRIu32 " thread%s\n", first->threads_ever,
+                    first->threads_ever == 1 ? "" : "s");
 }
 
 static int64_t as_int(uint64_t value) {
@@ -160,12 +171,15 @@ static double percent(int64_t part, int64_t whole) {
 
 /* "+-" the standard error, in per cent of the value. */
 static void put_error(const page *p, const moda_values *values, moda_value value) {
-    if (p->report->profile->is_exact) return;
+    if (p->report->profile->is_exact)
+        return;
     const double error = moda_values_standard_error(values, value);
     const int64_t of = values->of[value];
     char text[16] = "";
-    if (error < 0 || of <= 0) snprintf(text, sizeof text, "%s", of == 0 ? "" : "+-?");
-    else snprintf(text, sizeof text, "+-%.0f%%", fmin(999, 100 * error / (double)of));
+    if (error < 0 || of <= 0)
+        snprintf(text, sizeof text, "%s", of == 0 ? "" : "+-?");
+    else
+        snprintf(text, sizeof text, "+-%.0f%%", fmin(999, 100 * error / (double)of));
     moda_out_format(p->out, " %6s", text);
 }
 
@@ -174,7 +188,8 @@ static void put_value(const page *p, const moda_values *values, moda_value value
     const int64_t of = values->of[value];
     const double part = percent(of, s->whole);
     s->sum += part;
-    moda_out_format(p->out, "%s%11s%s", p->bold, moda_human_value(text, moda_value_infos[value].unit, of), p->plain);
+    moda_out_format(p->out, "%s%11s%s", p->bold, moda_human_value(text, moda_value_infos[value].unit, of),
+                    p->plain);
     put_error(p, values, value);
     moda_out_format(p->out, " %5.1f%%", part);
 }
@@ -196,11 +211,13 @@ static moda_value count_beside(moda_value value) {
 static void put_place(const page *p, const moda_frame *frame, size_t used) {
     moda_out *const out = p->out;
     char place[600] = "";
-    const char *const file = frame->file == NULL          ? NULL
-                             : p->options->width == 0     ? frame->file
-                                                          : base_name(frame->file);
-    if (file != NULL && frame->line > 0) snprintf(place, sizeof place, "%.500s:%" PRIu32, file, frame->line);
-    else if (file != NULL) snprintf(place, sizeof place, "%.500s", file);
+    const char *const file = frame->file == NULL      ? NULL
+                             : p->options->width == 0 ? frame->file
+                                                      : base_name(frame->file);
+    if (file != NULL && frame->line > 0)
+        snprintf(place, sizeof place, "%.500s:%" PRIu32, file, frame->line);
+    else if (file != NULL)
+        snprintf(place, sizeof place, "%.500s", file);
     else if (frame->is_named && frame->module != UINT32_MAX)
         snprintf(place, sizeof place, "%.500s", base_name(p->report->modules[frame->module].path));
     const char *const inlined = frame->inline_depth > 0 ? " [inlined]" : "";
@@ -227,7 +244,7 @@ static const char *walk_note(const moda_stack *stack) {
 
 static void put_stack(const page *p, const moda_stack *stack) {
     static const size_t indent = 8;
-    const size_t most = p->options->depth > 0        ? p->options->depth
+    const size_t most = p->options->depth > 0    ? p->options->depth
                         : p->options->is_summary ? DEPTH_SUMMARY
                                                  : DEPTH_DEFAULT;
     for (uint32_t i = 0; i < stack->frame_count && i < most; i++) {
@@ -235,7 +252,8 @@ static void put_stack(const page *p, const moda_stack *stack) {
         put_place(p, &p->report->frames[stack->frames[i]], indent);
     }
     if (stack->frame_count > most)
-        moda_out_format(p->out, "%*s%s... %zu more%s\n", (int)indent, "", p->dim, stack->frame_count - most, p->plain);
+        moda_out_format(p->out, "%*s%s... %zu more%s\n", (int)indent, "", p->dim, stack->frame_count - most,
+                        p->plain);
     else if (walk_note(stack) != NULL && !p->options->is_summary)
         moda_out_format(p->out, "%*s%s%s%s\n", (int)indent, "", p->dim, walk_note(stack), p->plain);
 }
@@ -248,13 +266,15 @@ static void put_site_facts(const page *p, const moda_values *v, moda_value value
     if (v->of[MODA_VALUE_LIFETIME_COUNT] > 0)
         moda_out_format(out, ", mean life %s", moda_human_ns(text, moda_values_mean_lifetime_ns(v)));
     const int64_t ended = v->of[MODA_VALUE_LIFETIME_COUNT], temporary = v->of[MODA_VALUE_TEMPORARY_COUNT];
-    if (ended > 0 && temporary * 2 > ended) moda_out_format(out, ", %.0f%% short-lived", percent(temporary, ended));
+    if (ended > 0 && temporary * 2 > ended)
+        moda_out_format(out, ", %.0f%% short-lived", percent(temporary, ended));
     const int64_t remote = v->of[MODA_VALUE_REMOTE_FREE_COUNT], frees = v->of[MODA_VALUE_FREED_COUNT];
     if (frees > 0 && remote * 10 > frees)
         moda_out_format(out, ", %.0f%% freed by other threads", percent(remote, frees));
     if (value == MODA_VALUE_WASTE_BYTES || value == MODA_VALUE_REQUESTED_BYTES)
         moda_out_format(out, ", of %s allocated", moda_human_bytes(text, v->of[MODA_VALUE_ALLOCATED_BYTES]));
-    if (facts.buffer != NULL) put_cut(p->out, facts.buffer, name_room(p, used));
+    if (facts.buffer != NULL)
+        put_cut(p->out, facts.buffer, name_room(p, used));
     free(facts.buffer);
 }
 
@@ -267,7 +287,8 @@ static void put_site_row(const page *p, const moda_row *row, share *s) {
     moda_out_format(p->out, " %5.1f%%  %s %s", s->sum, text, row->self.of[beside] == 1 ? "block" : "blocks");
     put_site_facts(p, &row->self, value, 34 + columns(text) + (p->report->profile->is_exact ? 0 : 7));
     moda_out_char(p->out, '\n');
-    if (stack->frame_count == 0) moda_out_format(p->out, "        %s\n", row->name);
+    if (stack->frame_count == 0)
+        moda_out_format(p->out, "        %s\n", row->name);
     put_stack(p, stack);
 }
 
@@ -304,10 +325,12 @@ static void put_row_heads(const page *p, const moda_table *table) {
     const char *const error = p->report->profile->is_exact ? "" : "  error";
     moda_out_text(p->out, p->dim);
     if (table->by == MODA_BY_SITE)
-        moda_out_format(p->out, "%11.11s%s  share    sum\n", info->unit == MODA_UNIT_BYTES ? "bytes" : info->label, error);
+        moda_out_format(p->out, "%11.11s%s  share    sum\n",
+                        info->unit == MODA_UNIT_BYTES ? "bytes" : info->label, error);
     else if (has_two_values(table))
-        moda_out_format(p->out, "%11s%s  share %11s  share %12s  %s\n", p->options->by_total ? "total" : "self",
-                        error, p->options->by_total ? "self" : "total", "blocks", moda_by_name(table->by));
+        moda_out_format(p->out, "%11s%s  share %11s  share %12s  %s\n",
+                        p->options->by_total ? "total" : "self", error,
+                        p->options->by_total ? "self" : "total", "blocks", moda_by_name(table->by));
     else
         moda_out_format(p->out, "%11.11s%s  share    sum %12s  %s\n",
                         info->unit == MODA_UNIT_BYTES ? "bytes" : info->label, error, "blocks",
@@ -331,25 +354,31 @@ void moda_text_rows(const moda_report *report, const moda_table *table, const mo
         with_value += (options->by_total ? &row->total : &row->self)->of[value] != 0;
     }
     const size_t shown = with_value < top ? with_value : top;
-    moda_out_format(out, "%sBy %s: %s%s", p.bold, moda_by_name(table->by), moda_value_infos[value].label, p.plain);
+    moda_out_format(out, "%sBy %s: %s%s", p.bold, moda_by_name(table->by), moda_value_infos[value].label,
+                    p.plain);
     if (shown == 0) {
         moda_out_format(out, ": none%s\n",
                         report->profile->sample_bytes == 0 && table->by != MODA_BY_THREAD
                             ? " (call sites were not sampled: MOD_ALLOC_SAMPLE=0)"
-                            : report->is_filtered ? " (after filters)" : "");
+                        : report->is_filtered ? " (after filters)"
+                                              : "");
         return;
     }
     char text[MODA_HUMAN_SIZE];
-    moda_out_format(out, ", %zu of %s, of %s in all%s\n", shown, moda_human_count(text, (int64_t)with_value),
-                    moda_human_value((char[MODA_HUMAN_SIZE]){0}, moda_value_infos[value].unit, table->sum.of[value]),
-                    report->is_filtered && table->by != MODA_BY_THREAD ? " (after filters)" : "");
+    moda_out_format(
+        out, ", %zu of %s, of %s in all%s\n", shown, moda_human_count(text, (int64_t)with_value),
+        moda_human_value((char[MODA_HUMAN_SIZE]){0}, moda_value_infos[value].unit, table->sum.of[value]),
+        report->is_filtered && table->by != MODA_BY_THREAD ? " (after filters)" : "");
     put_row_heads(&p, table);
     share s = {.whole = table->sum.of[value]};
     for (size_t i = 0, n = 0; i < table->row_count && n < shown; i++) {
         const moda_row *const row = &table->rows[i];
-        if ((options->by_total ? &row->total : &row->self)->of[value] == 0) continue;
-        if (table->by == MODA_BY_SITE) put_site_row(&p, row, &s);
-        else put_plain_row(&p, table, row, &s);
+        if ((options->by_total ? &row->total : &row->self)->of[value] == 0)
+            continue;
+        if (table->by == MODA_BY_SITE)
+            put_site_row(&p, row, &s);
+        else
+            put_plain_row(&p, table, row, &s);
         n++;
     }
 }
@@ -383,21 +412,26 @@ static void put_tree(tree_lines *lines) {
     const moda_tree *const t = lines->tree;
     uint32_t at = t->nodes[0].first_child;
     while (at != 0 && lines->left > 0) {
-        const bool is_shown = t->total[at * t->value_count] >= lines->least && t->total[at * t->value_count] > 0;
-        if (is_shown) put_node(lines, at);
+        const bool is_shown =
+            t->total[at * t->value_count] >= lines->least && t->total[at * t->value_count] > 0;
+        if (is_shown)
+            put_node(lines, at);
         if (is_shown && t->nodes[at].first_child != 0) {
             at = t->nodes[at].first_child;
             continue;
         }
-        while (at != 0 && t->nodes[at].next_sibling == 0) at = t->nodes[at].parent;
-        if (at != 0) at = t->nodes[at].next_sibling;
+        while (at != 0 && t->nodes[at].next_sibling == 0)
+            at = t->nodes[at].parent;
+        if (at != 0)
+            at = t->nodes[at].next_sibling;
     }
 }
 
 static bool put_tree_section(const page *p, moda_error *error) {
     const moda_value value = p->options->value;
     moda_tree *const tree = moda_tree_build(p->report, p->options->is_bottom_up, false, &value, 1, error);
-    if (tree == NULL) return false;
+    if (tree == NULL)
+        return false;
     tree_lines lines = {.p = *p, .tree = tree, .left = p->options->top > 0 ? p->options->top : 100};
     lines.least = p->options->top > 0 ? 0 : tree->total[0] / 200;
     moda_out_format(p->out, "%sCall tree, %s: %s%s\n", p->bold,
@@ -412,22 +446,30 @@ static bool put_tree_section(const page *p, moda_error *error) {
 
 static void put_walks(const page *p, const uint64_t walks[6]) {
     static const char *const names[6] = {
-        [MOD_ALLOC_WALK_COMPLETE] = "complete", [MOD_ALLOC_WALK_CUT] = "cut",
-        [MOD_ALLOC_WALK_UNKNOWN] = "ended in code without tables", [MOD_ALLOC_WALK_GUESSED] = "partly guessed",
-        [MOD_ALLOC_WALK_BROKEN] = "broken", [MOD_ALLOC_WALK_NONE] = "not walked",
+        [MOD_ALLOC_WALK_COMPLETE] = "complete",
+        [MOD_ALLOC_WALK_CUT] = "cut",
+        [MOD_ALLOC_WALK_UNKNOWN] = "ended in code without tables",
+        [MOD_ALLOC_WALK_GUESSED] = "partly guessed",
+        [MOD_ALLOC_WALK_BROKEN] = "broken",
+        [MOD_ALLOC_WALK_NONE] = "not walked",
     };
     uint64_t all = 0;
-    for (int i = 0; i < 6; i++) all += walks[i];
-    if (all == 0) return;
+    for (int i = 0; i < 6; i++)
+        all += walks[i];
+    if (all == 0)
+        return;
     char text[400] = "stacks:";
     size_t length = strlen(text);
     const char *separator = " ";
     for (int i = 0; i < 6; i++) {
-        if (walks[i] == 0) continue;
+        if (walks[i] == 0)
+            continue;
         const double part = 100.0 * (double)walks[i] / (double)all;
         char share_text[16] = "<0.1%";
-        if (part >= 0.1) snprintf(share_text, sizeof share_text, "%.*f%%", part > 99.95 ? 0 : 1, part);
-        length += (size_t)snprintf(text + length, sizeof text - length, "%s%s %s", separator, share_text, names[i]);
+        if (part >= 0.1)
+            snprintf(share_text, sizeof share_text, "%.*f%%", part > 99.95 ? 0 : 1, part);
+        length +=
+            (size_t)snprintf(text + length, sizeof text - length, "%s%s %s", separator, share_text, names[i]);
         separator = ", ";
     }
     put_note(p, "%s", text);
@@ -447,14 +489,18 @@ static void put_sampling(const page *p) {
     } else if (profile->sample_bytes == 0 && samples == 0) {
         put_note(p, "call sites were not sampled; the totals are exact");
     } else {
-        put_note(p, "%s samples, one each %s on average; the totals are exact, figures by site are"
-                                " estimates", a, moda_human_bytes(b, as_int(profile->sample_bytes)));
+        put_note(p,
+                 "%s samples, one each %s on average; the totals are exact, figures by site are"
+                 " estimates",
+                 a, moda_human_bytes(b, as_int(profile->sample_bytes)));
         const double error = moda_values_standard_error(&p->report->totals, MODA_VALUE_ALLOCATED_BYTES);
         const int64_t sum = p->report->totals.of[MODA_VALUE_ALLOCATED_BYTES];
         if (error > 0 && sum > 0 && !p->report->is_filtered)
-            put_note(p, "sites add up to %s +-%.1f%% allocated, %s by the totals (which count of a realloc"
-                                    " only the growth)", moda_human_bytes(a, sum), 200 * error / (double)sum,
-                            moda_human_bytes(b, as_int(profile->totals.total_bytes)));
+            put_note(p,
+                     "sites add up to %s +-%.1f%% allocated, %s by the totals (which count of a realloc"
+                     " only the growth)",
+                     moda_human_bytes(a, sum), 200 * error / (double)sum,
+                     moda_human_bytes(b, as_int(profile->totals.total_bytes)));
         if (changes > 0)
             put_note(p, "the sampling rate was changed %" PRIu64 " times while it ran", changes);
     }
@@ -465,9 +511,12 @@ static void put_realloc(const page *p) {
     const int64_t sites = p->report->profile->site_totals.of[MODA_VALUE_ALLOCATED_BYTES];
     const int64_t total = as_int(p->report->profile->totals.total_bytes);
     char text[MODA_HUMAN_SIZE];
-    if (!p->report->profile->is_exact || sites <= total) return;
-    put_note(p, "sites add up to %s allocated, more than the total: realloc counts the whole block at"
-                            " its site, and only the growth in the total", moda_human_bytes(text, sites));
+    if (!p->report->profile->is_exact || sites <= total)
+        return;
+    put_note(p,
+             "sites add up to %s allocated, more than the total: realloc counts the whole block at"
+             " its site, and only the growth in the total",
+             moda_human_bytes(text, sites));
 }
 
 void moda_text_trust(const moda_report *report, const moda_write_options *options, moda_out *out) {
@@ -478,11 +527,13 @@ void moda_text_trust(const moda_report *report, const moda_write_options *option
     uint32_t most_threads = 0;
     for (size_t i = 0; i < profile->process_count; i++) {
         const moda_profile_process *const process = &profile->processes[i];
-        for (int k = 0; k < 6; k++) walks[k] += process->walks[k];
+        for (int k = 0; k < 6; k++)
+            walks[k] += process->walks[k];
         dropped += process->dropped;
         dropped_disk += process->dropped_disk;
         torn += process->torn;
-        if (process->threads_ever > most_threads) most_threads = process->threads_ever;
+        if (process->threads_ever > most_threads)
+            most_threads = process->threads_ever;
     }
     heading(&p, "What to trust");
     put_sampling(&p);
@@ -490,32 +541,36 @@ void moda_text_trust(const moda_report *report, const moda_write_options *option
     put_walks(&p, walks);
     if (report->addresses > 0)
         put_note(&p, "names: %s of %s addresses, %.0f%% with file and line",
-                        moda_human_count(a, (int64_t)report->addresses_named),
-                        moda_human_count(b, (int64_t)report->addresses),
-                        percent((int64_t)report->addresses_with_lines, (int64_t)report->addresses));
+                 moda_human_count(a, (int64_t)report->addresses_named),
+                 moda_human_count(b, (int64_t)report->addresses),
+                 percent((int64_t)report->addresses_with_lines, (int64_t)report->addresses));
     if (dropped > 0)
-        put_note(&p, "%s samples found no room for their stack (MOD_ALLOC_MEMORY): they are in the"
-                             " overflow site", moda_human_count(a, as_int(dropped)));
+        put_note(&p,
+                 "%s samples found no room for their stack (MOD_ALLOC_MEMORY): they are in the"
+                 " overflow site",
+                 moda_human_count(a, as_int(dropped)));
     if (dropped_disk > 0)
         put_note(&p, "%s records found no room on the disk", moda_human_count(a, as_int(dropped_disk)));
     if (torn > 0)
-        put_note(&p, "%s records were being changed when they were read: they may be off by one"
-                             " allocation", moda_human_count(a, as_int(torn)));
+        put_note(&p,
+                 "%s records were being changed when they were read: they may be off by one"
+                 " allocation",
+                 moda_human_count(a, as_int(torn)));
     if (most_threads > 1)
         put_note(&p, "%" PRIu32 " threads: the peak may be low by up to %s", most_threads,
-                        moda_human_bytes(a, (int64_t)(most_threads - 1) * 65536));
+                 moda_human_bytes(a, (int64_t)(most_threads - 1) * 65536));
     if (report->is_filtered)
         put_note(&p, "filters took away %s in %s allocations",
-                        moda_human_bytes(a, report->dropped.of[MODA_VALUE_ALLOCATED_BYTES]),
-                        moda_human_count(b, report->dropped.of[MODA_VALUE_ALLOCATED_COUNT]));
+                 moda_human_bytes(a, report->dropped.of[MODA_VALUE_ALLOCATED_BYTES]),
+                 moda_human_count(b, report->dropped.of[MODA_VALUE_ALLOCATED_COUNT]));
 }
 
 /* ---- requested -> block -> committed -> resident ---- */
 
 static void put_sum(const page *p, const char *sign, const char *label, int64_t bytes, const char *note) {
     char text[MODA_HUMAN_SIZE];
-    moda_out_format(p->out, "  %1s %12s  %-36s%s%s%s\n", sign, moda_human_bytes(text, bytes), label, p->dim, note,
-                    p->plain);
+    moda_out_format(p->out, "  %1s %12s  %-36s%s%s%s\n", sign, moda_human_bytes(text, bytes), label, p->dim,
+                    note, p->plain);
 }
 
 void moda_text_reconciliation(const moda_report *report, const moda_write_options *options, moda_out *out) {
@@ -546,7 +601,8 @@ void moda_text_reconciliation(const moda_report *report, const moda_write_option
     }
     put_sum(&p, "=", "live blocks", live, "exact");
     if (committed > 0) {
-        put_sum(&p, "+", "free blocks and headers of the heap", as_int(committed) - live, "kept for later allocations");
+        put_sum(&p, "+", "free blocks and headers of the heap", as_int(committed) - live,
+                "kept for later allocations");
         put_sum(&p, "=", "heap, committed", as_int(committed), "");
     }
     if (committed > 0 && resident > 0) {
@@ -554,10 +610,15 @@ void moda_text_reconciliation(const moda_report *report, const moda_write_option
         put_sum(&p, "+", "this profile", as_int(region), "");
         put_sum(&p, others < 0 ? "-" : "+",
                 others < 0 ? "committed but never touched" : "code, stacks, other mappings",
-                others == INT64_MIN ? INT64_MAX : others < 0 ? -others : others, "");
+                others == INT64_MIN ? INT64_MAX
+                : others < 0        ? -others
+                                    : others,
+                "");
     }
-    if (resident > 0) put_sum(&p, "=", "resident (RSS)", as_int(resident), "as the system counts");
-    else moda_out_text(out, "    the resident size was not looked up\n");
+    if (resident > 0)
+        put_sum(&p, "=", "resident (RSS)", as_int(resident), "as the system counts");
+    else
+        moda_out_text(out, "    the resident size was not looked up\n");
 }
 
 /* ---- block sizes ---- */
@@ -568,24 +629,30 @@ void moda_text_sizes(const moda_report *report, const moda_write_options *option
     uint64_t most = 0, all = 0;
     int first = -1, last = -1;
     for (int k = 0; k < MODA_PROFILE_SIZE_CLASSES; k++) {
-        if (classes[k] == 0) continue;
-        if (first < 0) first = k;
+        if (classes[k] == 0)
+            continue;
+        if (first < 0)
+            first = k;
         last = k;
         all += classes[k];
-        if (classes[k] > most) most = classes[k];
+        if (classes[k] > most)
+            most = classes[k];
     }
-    if (all == 0) return;
+    if (all == 0)
+        return;
     moda_out_format(out, "%sBlock sizes, allocations%s%s\n", p.bold,
                     report->profile->is_exact ? "" : " (estimated)", p.plain);
     unsigned bar = BAR_WIDTH;
-    if (options->width > 0 && options->width < 46 + BAR_WIDTH) bar = options->width > 56 ? options->width - 46 : 10;
+    if (options->width > 0 && options->width < 46 + BAR_WIDTH)
+        bar = options->width > 56 ? options->width - 46 : 10;
     for (int k = first; k <= last; k++) {
         char size[MODA_HUMAN_SIZE], count[MODA_HUMAN_SIZE];
         moda_human_bytes(size, k < 63 ? (int64_t)1 << k : INT64_MAX);
         const unsigned length = (unsigned)((double)classes[k] / (double)most * bar + 0.5);
         moda_out_format(out, "  up to %10s %15s %5.1f%%  ", size, moda_human_count(count, as_int(classes[k])),
                         100.0 * (double)classes[k] / (double)all);
-        for (unsigned i = 0; i < length; i++) moda_out_char(out, '#');
+        for (unsigned i = 0; i < length; i++)
+            moda_out_char(out, '#');
         moda_out_char(out, '\n');
     }
 }
@@ -593,9 +660,11 @@ void moda_text_sizes(const moda_report *report, const moda_write_options *option
 /* ---- differences ---- */
 
 static const char *change_name(moda_change change) {
-    static const char *const names[] = {
-        [MODA_NEW] = "new", [MODA_GONE] = "gone", [MODA_GROWN] = "grown", [MODA_SHRUNK] = "shrunk",
-        [MODA_SAME] = "same"};
+    static const char *const names[] = {[MODA_NEW] = "new",
+                                        [MODA_GONE] = "gone",
+                                        [MODA_GROWN] = "grown",
+                                        [MODA_SHRUNK] = "shrunk",
+                                        [MODA_SAME] = "same"};
     return names[change];
 }
 
@@ -604,12 +673,14 @@ static void put_signed(char *text, moda_unit unit, int64_t value) {
     moda_human_value(text + (value > 0), unit, value);
 }
 
-static void put_total_change(const page *p, const char *label, uint64_t before, uint64_t after, moda_unit unit) {
+static void put_total_change(const page *p, const char *label, uint64_t before, uint64_t after,
+                             moda_unit unit) {
     char a[MODA_HUMAN_SIZE], b[MODA_HUMAN_SIZE], c[MODA_HUMAN_SIZE + 1];
     put_signed(c, unit, (int64_t)(after - before));
     moda_out_format(p->out, "  %-12s %14s -> %14s %14s", label, moda_human_value(a, unit, as_int(before)),
                     moda_human_value(b, unit, as_int(after)), c);
-    if (before > 0) moda_out_format(p->out, " %+7.1f%%", 100 * ((double)after - (double)before) / (double)before);
+    if (before > 0)
+        moda_out_format(p->out, " %+7.1f%%", 100 * ((double)after - (double)before) / (double)before);
     moda_out_char(p->out, '\n');
 }
 
@@ -640,13 +711,15 @@ static void put_diff_row(const page *p, const moda_diff *diff, const moda_diff_r
     page own = *p;
     own.report = report;
     const moda_stack *const stack = &report->stacks[source->index];
-    if (stack->frame_count == 0) moda_out_format(p->out, "        %s\n", row->name);
+    if (stack->frame_count == 0)
+        moda_out_format(p->out, "        %s\n", row->name);
     put_stack(&own, stack);
 }
 
 void moda_text_diff(const moda_diff *diff, const moda_write_options *options, moda_out *out) {
     const page p = page_of(diff->after, options, out);
-    const mod_alloc_stats *const before = &diff->before->profile->totals, *const after = &diff->after->profile->totals;
+    const mod_alloc_stats *const before = &diff->before->profile->totals, *const after =
+                                                                              &diff->after->profile->totals;
     heading(&p, "Totals, before -> after (exact)");
     put_total_change(&p, "allocations", before->alloc_count, after->alloc_count, MODA_UNIT_COUNT);
     put_total_change(&p, "allocated", before->total_bytes, after->total_bytes, MODA_UNIT_BYTES);
@@ -654,13 +727,15 @@ void moda_text_diff(const moda_diff *diff, const moda_write_options *options, mo
     put_total_change(&p, "live", before->current_bytes, after->current_bytes, MODA_UNIT_BYTES);
     put_total_change(&p, "peak", before->peak_bytes, after->peak_bytes, MODA_UNIT_BYTES);
     size_t counts[5] = {0};
-    for (size_t i = 0; i < diff->row_count; i++) counts[diff->rows[i].change]++;
+    for (size_t i = 0; i < diff->row_count; i++)
+        counts[diff->rows[i].change]++;
     moda_out_format(out, "\n%sBy %s: %s%s, %zu new, %zu gone, %zu grown, %zu shrunk, %zu the same\n", p.bold,
                     moda_by_name(diff->by), moda_value_infos[diff->value].label, p.plain, counts[MODA_NEW],
                     counts[MODA_GONE], counts[MODA_GROWN], counts[MODA_SHRUNK], counts[MODA_SAME]);
     const size_t top = options->top > 0 ? options->top : TOP_DEFAULT;
     for (size_t i = 0; i < diff->row_count && i < top; i++)
-        if (diff->rows[i].change != MODA_SAME) put_diff_row(&p, diff, &diff->rows[i]);
+        if (diff->rows[i].change != MODA_SAME)
+            put_diff_row(&p, diff, &diff->rows[i]);
 }
 
 /* ---- the whole report ---- */
@@ -671,16 +746,20 @@ static int write_text(const moda_report *report, const moda_write_options *optio
     moda_text_totals(report, options, out);
     moda_out_char(out, '\n');
     if (options->has_tree) {
-        if (!put_tree_section(&p, error)) return -1;
+        if (!put_tree_section(&p, error))
+            return -1;
     } else {
-        moda_table *const table = moda_table_build(report, options->by, options->value, options->by_total, error);
-        if (table == NULL) return -1;
+        moda_table *const table =
+            moda_table_build(report, options->by, options->value, options->by_total, error);
+        if (table == NULL)
+            return -1;
         moda_text_rows(report, table, options, out);
         moda_table_free(table);
     }
     moda_out_char(out, '\n');
     moda_text_trust(report, options, out);
-    if (options->is_summary) return 0;
+    if (options->is_summary)
+        return 0;
     moda_out_char(out, '\n');
     moda_text_reconciliation(report, options, out);
     moda_out_char(out, '\n');

@@ -23,7 +23,8 @@ const moda_writer *const *moda_writers(size_t *count) {
 
 const moda_writer *moda_writer_find(const char *name) {
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
-        if (strcmp(table[i]->name, name) == 0) return table[i];
+        if (strcmp(table[i]->name, name) == 0)
+            return table[i];
     return NULL;
 }
 

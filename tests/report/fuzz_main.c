@@ -21,7 +21,8 @@ static uint64_t next_random(void) { /* xorshift64 */
 
 static int run_file(const char *path) {
     FILE *const file = fopen(path, "rbe");
-    if (file == NULL) return 1;
+    if (file == NULL)
+        return 1;
     static uint8_t bytes[1 << 24];
     LLVMFuzzerTestOneInput(bytes, fread(bytes, 1, sizeof bytes, file));
     return fclose(file);
@@ -29,14 +30,18 @@ static int run_file(const char *path) {
 
 /* Words that a bad profile would hold: refs, counts and lengths at their ends. */
 static void change(uint8_t *bytes, size_t size) {
-    static const uint64_t ends[] = {0, 1, 0x40, 0xff, 0xffff, 0x7fffffff, 0xffffffff, 0x7fffffffffffffff, UINT64_MAX};
+    static const uint64_t ends[] = {
+        0, 1, 0x40, 0xff, 0xffff, 0x7fffffff, 0xffffffff, 0x7fffffffffffffff, UINT64_MAX};
     /* Half of the changes fall where structure is: the header and the starts of records. */
     size_t at = next_random() % size;
-    if (next_random() % 2 == 0) at = next_random() % 4 == 0 ? next_random() % 4096 : at & ~(size_t)63;
+    if (next_random() % 2 == 0)
+        at = next_random() % 4 == 0 ? next_random() % 4096 : at & ~(size_t)63;
     at = (at + next_random() % 64) & ~(size_t)3;
-    const uint64_t value = next_random() % 3 == 0 ? next_random() : ends[next_random() % (sizeof ends / sizeof ends[0])];
+    const uint64_t value =
+        next_random() % 3 == 0 ? next_random() : ends[next_random() % (sizeof ends / sizeof ends[0])];
     const size_t width = next_random() % 2 == 0 ? 4 : 8;
-    if (at + width <= size) memcpy(bytes + at, &value, width);
+    if (at + width <= size)
+        memcpy(bytes + at, &value, width);
 }
 
 int main(int count, char **arguments) {
@@ -52,11 +57,13 @@ int main(int count, char **arguments) {
     }
     const long rounds = count > 1 ? atol(arguments[1]) : 1000;
     for (int i = 2; i < count; i++)
-        if (run_file(arguments[i]) != 0) fprintf(stderr, "fuzz_read: %s cannot be read\n", arguments[i]);
+        if (run_file(arguments[i]) != 0)
+            fprintf(stderr, "fuzz_read: %s cannot be read\n", arguments[i]);
     uint8_t *const copy = malloc(size);
     for (long i = 0; i < rounds; i++) {
         memcpy(copy, make_region_bytes(region), size);
-        for (uint64_t n = 1 + next_random() % 8; n > 0; n--) change(copy, size);
+        for (uint64_t n = 1 + next_random() % 8; n > 0; n--)
+            change(copy, size);
         LLVMFuzzerTestOneInput(copy, next_random() % 8 == 0 ? next_random() % size : size);
     }
     free(copy);

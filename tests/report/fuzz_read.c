@@ -32,7 +32,8 @@ static void use(const moda_profile *profile) {
             moda_out_close(&out, &error);
             free(out.buffer);
         }
-        moda_diff *const diff = moda_diff_build(report, report, MODA_BY_SITE, MODA_VALUE_LIVE_BYTES, false, &error);
+        moda_diff *const diff =
+            moda_diff_build(report, report, MODA_BY_SITE, MODA_VALUE_LIVE_BYTES, false, &error);
         moda_diff_free(diff);
     }
     moda_report_free(report);
@@ -43,12 +44,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     moda_error error = {.text = ""};
     /* Aligned as a mapping is. */
     uint8_t *const copy = aligned_alloc(64, (size + 64) / 64 * 64);
-    if (copy == NULL) return 0;
+    if (copy == NULL)
+        return 0;
     memcpy(copy, bytes, size);
     for (int is_live = 0; is_live < 2; is_live++) {
         moda_profile *const profile = moda_profile_read_memory(copy, size, "fuzz", is_live, &error);
-        if (profile == NULL && error.text[0] == 0) abort();
-        if (profile != NULL && !is_live) use(profile);
+        if (profile == NULL && error.text[0] == 0)
+            abort();
+        if (profile != NULL && !is_live)
+            use(profile);
         moda_profile_free(profile);
         error.text[0] = 0;
     }

@@ -16,8 +16,11 @@ struct Base {
 };
 template <int N> struct Polygon : Base {
     std::vector<double> sides;
-    explicit Polygon(double side) : sides(N, side) {}
-    double area() const override { return std::accumulate(sides.begin(), sides.end(), 0.0) * N; }
+    explicit Polygon(double side) : sides(N, side) {
+    }
+    double area() const override {
+        return std::accumulate(sides.begin(), sides.end(), 0.0) * N;
+    }
 };
 } // namespace shapes
 
@@ -26,22 +29,26 @@ std::map<std::string, std::vector<int>> index_words(const std::string &text) {
     std::map<std::string, std::vector<int>> words;
     const std::regex word("[a-z]+");
     int n = 0;
-    for (std::sregex_iterator it(text.begin(), text.end(), word), end; it != end; ++it) words[it->str()].push_back(n++);
+    for (std::sregex_iterator it(text.begin(), text.end(), word), end; it != end; ++it)
+        words[it->str()].push_back(n++);
     return words;
 }
 } // namespace
 
 int main(int count, char **arguments) {
     std::string text = "the quick brown fox jumps over the lazy dog";
-    for (int i = 1; i < count; i++) text += std::string(" ") + arguments[i];
+    for (int i = 1; i < count; i++)
+        text += std::string(" ") + arguments[i];
     std::vector<std::pair<std::string, std::size_t>> order;
-    for (const auto &[word, places] : index_words(text)) order.emplace_back(word, places.size());
+    for (const auto &[word, places] : index_words(text))
+        order.emplace_back(word, places.size());
     std::sort(order.begin(), order.end(), [](const auto &a, const auto &b) { return a.second > b.second; });
     const shapes::Polygon<3> triangle(2);
     const shapes::Polygon<4> square(3);
     const shapes::Base *const all[] = {&triangle, &square};
     double sum = 0;
-    for (const auto *shape : all) sum += shape->area();
+    for (const auto *shape : all)
+        sum += shape->area();
     std::printf("%s %g\n", order.front().first.c_str(), sum);
     return 0;
 }

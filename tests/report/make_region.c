@@ -95,11 +95,13 @@ make_region *make_region_new(size_t size) {
     };
     memcpy(h->magic, MODA_REGION_MAGIC, sizeof h->magic);
     const ssize_t length = readlink("/proc/self/exe", h->executable, sizeof h->executable - 1);
-    if (length < 0) strcpy(h->executable, "?");
+    if (length < 0)
+        strcpy(h->executable, "?");
     snprintf(h->command_line, sizeof h->command_line, "%.500s --example", h->executable);
     region->shards = hand_out(region, sizeof *region->shards + SLOTS * sizeof(moda_shard));
     region->shards->count = SLOTS;
-    for (uint32_t i = 0; i < SLOTS; i++) region->shards->shard[i].index = i;
+    for (uint32_t i = 0; i < SLOTS; i++)
+        region->shards->shard[i].index = i;
     h->shard_blocks = ref_of(region, region->shards);
     h->slot_count = SLOTS;
     moda_site *const overflow = hand_out(region, sizeof *overflow);
@@ -110,7 +112,8 @@ make_region *make_region_new(size_t size) {
 }
 
 void make_region_free(make_region *region) {
-    if (region == NULL) return;
+    if (region == NULL)
+        return;
     for (make_block *block = region->blocks; block != NULL;) {
         make_block *const next = block->next;
         free(block);
@@ -143,8 +146,8 @@ static void read_build_id(const struct dl_phdr_info *info, const ElfW(Phdr) * se
         const ElfW(Nhdr) *const note = (const ElfW(Nhdr) *)(const void *)at;
         const char *const name = at + sizeof *note;
         const char *const value = name + ((note->n_namesz + 3u) & ~3u);
-        if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 && memcmp(name, "GNU", 4) == 0 &&
-            note->n_descsz <= sizeof module->build_id) {
+        if (note->n_type == NT_GNU_BUILD_ID && note->n_namesz == 4 && memcmp(name, "GNU", 4) == 0
+            && note->n_descsz <= sizeof module->build_id) {
             module->build_id_length = note->n_descsz;
             memcpy(module->build_id, value, note->n_descsz);
         }
@@ -158,18 +161,24 @@ static int add_module(struct dl_phdr_info *info, size_t size, void *context) {
     uint64_t start = UINT64_MAX, end = 0;
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *const segment = &info->dlpi_phdr[i];
-        if (segment->p_type != PT_LOAD) continue;
+        if (segment->p_type != PT_LOAD)
+            continue;
         const uint64_t from = info->dlpi_addr + segment->p_vaddr;
-        if (from < start) start = from;
-        if (from + segment->p_memsz > end) end = from + segment->p_memsz;
+        if (from < start)
+            start = from;
+        if (from + segment->p_memsz > end)
+            end = from + segment->p_memsz;
     }
     const char *path = info->dlpi_name;
-    if (path[0] == 0) path = make_region_header(region)->executable;
-    else if (strncmp(path, "linux-vdso", 10) == 0) path = "[vdso]";
+    if (path[0] == 0)
+        path = make_region_header(region)->executable;
+    else if (strncmp(path, "linux-vdso", 10) == 0)
+        path = "[vdso]";
     moda_module *const module = make_region_module(region, path, start, end, info->dlpi_addr);
     for (int i = 0; i < info->dlpi_phnum; i++) {
         const ElfW(Phdr) *const segment = &info->dlpi_phdr[i];
-        if (segment->p_type == PT_NOTE) read_build_id(info, segment, module);
+        if (segment->p_type == PT_NOTE)
+            read_build_id(info, segment, module);
         if (segment->p_type == PT_LOAD && (segment->p_flags & PF_X) != 0) {
             module->text_start = info->dlpi_addr + segment->p_vaddr;
             module->text_end = module->text_start + segment->p_memsz;
@@ -225,7 +234,8 @@ __attribute__((noinline)) moda_site *make_region_site_here(make_region *region, 
     void *addresses[64];
     uint64_t frames[64];
     const int count = backtrace(addresses, 64);
-    for (int i = 1; i < count; i++) frames[i - 1] = (uint64_t)(uintptr_t)addresses[i];
+    for (int i = 1; i < count; i++)
+        frames[i - 1] = (uint64_t)(uintptr_t)addresses[i];
     return make_region_site(region, frames, count > 1 ? (uint32_t)count - 1 : 0, maker);
 }
 
@@ -238,7 +248,8 @@ static int64_t site_live(const moda_site_counts *c) {
 }
 
 static void keep_peak(moda_site_counts *c, uint64_t epoch) {
-    if (c->at_peak_epoch == epoch) return;
+    if (c->at_peak_epoch == epoch)
+        return;
     c->at_peak_epoch = epoch;
     c->at_peak_bytes = site_live(c);
     c->at_peak_count = (int64_t)(c->alloc_count - c->free_count);
@@ -246,7 +257,8 @@ static void keep_peak(moda_site_counts *c, uint64_t epoch) {
 }
 
 static void give_up_delta(make_region *region, moda_site_delta *delta) {
-    if (delta->site == 0) return;
+    if (delta->site == 0)
+        return;
     const uint64_t epoch = make_region_header(region)->peak_epoch;
     moda_site_counts *const to = &((moda_site *)make_region_at(region, delta->site))->counts;
     moda_site_counts *const from = &delta->counts;
@@ -269,8 +281,10 @@ static void give_up_delta(make_region *region, moda_site_delta *delta) {
     to->free_requested += from->free_requested;
     to->lifetime_count += from->lifetime_count;
     to->lifetime_sum += from->lifetime_sum;
-    if (from->lifetime_min < to->lifetime_min) to->lifetime_min = from->lifetime_min;
-    if (from->lifetime_max > to->lifetime_max) to->lifetime_max = from->lifetime_max;
+    if (from->lifetime_min < to->lifetime_min)
+        to->lifetime_min = from->lifetime_min;
+    if (from->lifetime_max > to->lifetime_max)
+        to->lifetime_max = from->lifetime_max;
     to->short_lived_count += from->short_lived_count;
     to->remote_free_count += from->remote_free_count;
     memset(delta, 0, sizeof *delta);
@@ -297,7 +311,8 @@ static moda_site_counts *counts_of(make_region *region, moda_shard *thread, moda
 
 static void notice_peak(make_region *region) {
     moda_region_header *const h = make_region_header(region);
-    if (region->current <= h->peak_bytes) return;
+    if (region->current <= h->peak_bytes)
+        return;
     h->peak_bytes = region->current;
     h->peak_live = region->live;
     h->peak_ticks = region->now;
@@ -306,12 +321,13 @@ static void notice_peak(make_region *region) {
 
 static unsigned size_class(uint64_t size) {
     unsigned k = 0;
-    while (k < 63 && (uint64_t)1 << k < size) k++;
+    while (k < 63 && (uint64_t)1 << k < size)
+        k++;
     return k;
 }
 
-make_block *make_region_allocate(make_region *region, moda_shard *thread, moda_site *site, uint64_t block_size,
-                                 uint64_t requested, uint64_t weight) {
+make_block *make_region_allocate(make_region *region, moda_shard *thread, moda_site *site,
+                                 uint64_t block_size, uint64_t requested, uint64_t weight) {
     make_block *const block = calloc(1, sizeof *block);
     *block = (make_block){.next = region->blocks,
                           .site = site,
@@ -326,7 +342,8 @@ make_block *make_region_allocate(make_region *region, moda_shard *thread, moda_s
     thread->requested_bytes += requested;
     region->current += (int64_t)block_size;
     region->live++;
-    if (site == NULL) return block;
+    if (site == NULL)
+        return block;
     thread->samples++;
     thread->walks[site->walk_end]++;
     thread->size_samples[size_class(block_size)] += weight;
@@ -343,14 +360,16 @@ make_block *make_region_allocate(make_region *region, moda_shard *thread, moda_s
 }
 
 void make_region_release(make_region *region, moda_shard *thread, make_block *block) {
-    if (block->is_freed) abort();
+    if (block->is_freed)
+        abort();
     block->is_freed = true;
     notice_peak(region);
     thread->freed_mark -= (int64_t)block->size;
     thread->free_count++;
     region->current -= (int64_t)block->size;
     region->live--;
-    if (block->site == NULL) return;
+    if (block->site == NULL)
+        return;
     moda_site_counts *const c = counts_of(region, thread, block->site);
     const uint64_t life = region->now - block->born;
     c->free_samples++;
@@ -359,10 +378,14 @@ void make_region_release(make_region *region, moda_shard *thread, make_block *bl
     c->free_requested += block->requested * block->weight / MODA_COUNT_ONE;
     c->lifetime_count += block->weight;
     c->lifetime_sum += life * block->weight / MODA_COUNT_ONE;
-    if (life < c->lifetime_min) c->lifetime_min = life;
-    if (life > c->lifetime_max) c->lifetime_max = life;
-    if (life < make_region_header(region)->short_lived_ns) c->short_lived_count += block->weight;
-    if (thread != block->thread) c->remote_free_count += block->weight;
+    if (life < c->lifetime_min)
+        c->lifetime_min = life;
+    if (life > c->lifetime_max)
+        c->lifetime_max = life;
+    if (life < make_region_header(region)->short_lived_ns)
+        c->short_lived_count += block->weight;
+    if (thread != block->thread)
+        c->remote_free_count += block->weight;
 }
 
 void make_region_timeline(make_region *region, uint32_t count) {
@@ -402,7 +425,8 @@ size_t make_region_finish(make_region *region) {
 bool make_region_save(make_region *region, const char *path) {
     const size_t size = make_region_finish(region);
     FILE *const file = fopen(path, "we");
-    if (file == NULL) return false;
+    if (file == NULL)
+        return false;
     const bool is_written = fwrite(region->bytes, 1, size, file) == size;
     return fclose(file) == 0 && is_written;
 }
@@ -417,19 +441,22 @@ __attribute__((noinline)) static moda_site *ten_blocks_of_100(make_region *regio
     return site;
 }
 
-__attribute__((always_inline)) static inline moda_site *inlined_inner(make_region *region, moda_shard *thread) {
+__attribute__((always_inline)) static inline moda_site *inlined_inner(make_region *region,
+                                                                      moda_shard *thread) {
     moda_site *const site = make_region_site_here(region, thread);
     sink++;
     return site;
 }
 
-__attribute__((always_inline)) static inline moda_site *inlined_outer(make_region *region, moda_shard *thread) {
+__attribute__((always_inline)) static inline moda_site *inlined_outer(make_region *region,
+                                                                      moda_shard *thread) {
     moda_site *const site = inlined_inner(region, thread);
     sink++;
     return site;
 }
 
-__attribute__((noinline)) static moda_site *five_blocks_of_4096_inlined(make_region *region, moda_shard *thread) {
+__attribute__((noinline)) static moda_site *five_blocks_of_4096_inlined(make_region *region,
+                                                                        moda_shard *thread) {
     moda_site *const site = inlined_outer(region, thread);
     sink++;
     return site;
@@ -451,7 +478,8 @@ typedef struct callback {
 /* Called by the C library's qsort: frames of another module lie in between. */
 static callback *in_callback;
 static int compare_and_allocate(const void *a, const void *b) {
-    if (in_callback->site == NULL) in_callback->site = make_region_site_here(in_callback->region, in_callback->thread);
+    if (in_callback->site == NULL)
+        in_callback->site = make_region_site_here(in_callback->region, in_callback->thread);
     return (*(const char *)a > *(const char *)b) - (*(const char *)a < *(const char *)b);
 }
 
@@ -487,9 +515,12 @@ make_region *make_region_example(void) {
     nowhere->walk_end = 4;
 
     make_block *smalls[10];
-    for (int i = 0; i < 10; i++) smalls[i] = make_region_allocate(region, main_thread, small, 112, 100, 65536);
-    for (int i = 0; i < 5; i++) make_region_allocate(region, main_thread, pages, 4096, 4096, 65536);
-    for (int i = 0; i < 3; i++) make_region_allocate(region, worker, deep, 64, 60, 65536);
+    for (int i = 0; i < 10; i++)
+        smalls[i] = make_region_allocate(region, main_thread, small, 112, 100, 65536);
+    for (int i = 0; i < 5; i++)
+        make_region_allocate(region, main_thread, pages, 4096, 4096, 65536);
+    for (int i = 0; i < 3; i++)
+        make_region_allocate(region, worker, deep, 64, 60, 65536);
     make_block *const mebibyte = make_region_allocate(region, main_thread, big, 1u << 20, 1u << 20, 65536);
     make_region_pass_time(region, 5000000);
     make_region_release(region, main_thread, mebibyte);
@@ -498,7 +529,8 @@ make_region *make_region_example(void) {
         make_region_pass_time(region, 100);
         make_region_release(region, main_thread, block);
     }
-    for (int i = 0; i < 6; i++) make_region_release(region, worker, smalls[i]);
+    for (int i = 0; i < 6; i++)
+        make_region_release(region, worker, smalls[i]);
     make_region_allocate(region, worker, nowhere, 32, 32, 65536);
     make_region_timeline(region, 5);
     make_region_pass_time(region, 5000000);
@@ -515,7 +547,8 @@ static int add_text(struct dl_phdr_info *info, size_t size, void *context) {
     text_ranges *const ranges = context;
     for (int i = 0; i < info->dlpi_phnum && ranges->count < 64; i++) {
         const ElfW(Phdr) *const segment = &info->dlpi_phdr[i];
-        if (segment->p_type != PT_LOAD || (segment->p_flags & PF_X) == 0) continue;
+        if (segment->p_type != PT_LOAD || (segment->p_flags & PF_X) == 0)
+            continue;
         ranges->start[ranges->count] = info->dlpi_addr + segment->p_vaddr;
         ranges->end[ranges->count++] = info->dlpi_addr + segment->p_vaddr + segment->p_memsz;
     }

@@ -46,8 +46,8 @@ moda_site *make_region_site_here(make_region *region, moda_shard *maker);
 void make_region_pass_time(make_region *region, uint64_t ns);
 
 /* One allocation; weight 65536 = it stands for itself. site NULL: not sampled. */
-make_block *make_region_allocate(make_region *region, moda_shard *thread, moda_site *site, uint64_t block_size,
-                                 uint64_t requested, uint64_t weight);
+make_block *make_region_allocate(make_region *region, moda_shard *thread, moda_site *site,
+                                 uint64_t block_size, uint64_t requested, uint64_t weight);
 void make_region_release(make_region *region, moda_shard *thread, make_block *block);
 
 /* A timeline of `count` points, growing by one MiB each. */

@@ -21,7 +21,8 @@ static moda_profile *read_made(make_region *region, moda_error *error) {
 
 static const moda_profile_site *site_by_id(const moda_profile *profile, uint32_t id) {
     for (size_t i = 0; i < profile->site_count; i++)
-        if (profile->sites[i].id == id) return &profile->sites[i];
+        if (profile->sites[i].id == id)
+            return &profile->sites[i];
     return NULL;
 }
 
@@ -85,7 +86,8 @@ static moda_profile *churn(uint32_t deltas) {
     moda_shard *const thread = make_region_thread(region, 1, "one", deltas);
     moda_site *sites[20];
     make_block *blocks[100] = {NULL};
-    for (uint64_t i = 0; i < 20; i++) sites[i] = make_region_site(region, &i, 1, thread);
+    for (uint64_t i = 0; i < 20; i++)
+        sites[i] = make_region_site(region, &i, 1, thread);
     uint64_t random = 1;
     for (int i = 0; i < 20000; i++) {
         random = random * 6364136223846793005u + 1442695040888963407u;
@@ -130,7 +132,8 @@ Test(read, a_sampled_site_has_a_standard_error) {
     moda_shard *const thread = make_region_thread(region, 1, "one", 0);
     const uint64_t frame = 4096;
     moda_site *const site = make_region_site(region, &frame, 1, thread);
-    for (int i = 0; i < 4; i++) make_region_allocate(region, thread, site, 64, 64, 10 * 65536);
+    for (int i = 0; i < 4; i++)
+        make_region_allocate(region, thread, site, 64, 64, 10 * 65536);
     moda_error error = {.text = ""};
     moda_profile *const profile = read_made(region, &error);
     cr_assert_not_null(profile, "%s", error.text);
@@ -230,7 +233,8 @@ Test(read, no_changed_byte_and_no_cut_brings_the_reader_down) {
         try(bytes, size);
         bytes[at] = old;
     }
-    for (size_t cut = 0; cut < size; cut += 997) try(bytes, cut);
+    for (size_t cut = 0; cut < size; cut += 997)
+        try(bytes, cut);
     make_region_free(region);
 }
 
@@ -272,7 +276,8 @@ Test(read, a_live_region_that_grows_meanwhile_is_read) {
     make_region *const region = make_region_example();
     make_region_finish(region);
     moda_error error = {.text = ""};
-    moda_profile *const profile = moda_profile_read_memory(make_region_bytes(region), SIZE_MAX, "live", true, &error);
+    moda_profile *const profile =
+        moda_profile_read_memory(make_region_bytes(region), SIZE_MAX, "live", true, &error);
     cr_assert_not_null(profile, "%s", error.text);
     check_example(profile);
     moda_profile_free(profile);

@@ -38,16 +38,19 @@ static moda_report *build(const moda_report_options *options) {
 
 static const moda_row *row_named(const moda_table *table, const char *name) {
     for (size_t i = 0; i < table->row_count; i++)
-        if (strcmp(table->rows[i].name, name) == 0) return &table->rows[i];
+        if (strcmp(table->rows[i].name, name) == 0)
+            return &table->rows[i];
     return NULL;
 }
 
 static int64_t function_bytes(const moda_report *report, const char *name, bool is_total) {
     moda_error error = {.text = ""};
-    moda_table *const table = moda_table_build(report, MODA_BY_FUNCTION, MODA_VALUE_ALLOCATED_BYTES, false, &error);
+    moda_table *const table =
+        moda_table_build(report, MODA_BY_FUNCTION, MODA_VALUE_ALLOCATED_BYTES, false, &error);
     cr_assert_not_null(table, "%s", error.text);
     const moda_row *const row = row_named(table, name);
-    const int64_t bytes = row == NULL ? -1 : (is_total ? &row->total : &row->self)->of[MODA_VALUE_ALLOCATED_BYTES];
+    const int64_t bytes =
+        row == NULL ? -1 : (is_total ? &row->total : &row->self)->of[MODA_VALUE_ALLOCATED_BYTES];
     moda_table_free(table);
     return bytes;
 }
@@ -75,7 +78,8 @@ Test(report, inlined_calls_are_frames_of_their_own_with_depths) {
     for (size_t i = 0; i < report->stack_count; i++) {
         const moda_stack *const stack = &report->stacks[i];
         const moda_frame *const first = &report->frames[stack->frames[0]];
-        if (strcmp(first->function, "inlined_inner") != 0) continue;
+        if (strcmp(first->function, "inlined_inner") != 0)
+            continue;
         const moda_frame *const second = &report->frames[stack->frames[1]];
         const moda_frame *const third = &report->frames[stack->frames[2]];
         cr_assert_eq(first->inline_depth, 2);
@@ -102,13 +106,16 @@ Test(report, self_values_of_all_rows_add_up_however_they_are_grouped) {
     moda_report *const report = build(NULL);
     for (int by = MODA_BY_SITE; by <= MODA_BY_MODULE; by++) {
         moda_error error = {.text = ""};
-        moda_table *const table = moda_table_build(report, (moda_by)by, MODA_VALUE_AT_PEAK_BYTES, false, &error);
+        moda_table *const table =
+            moda_table_build(report, (moda_by)by, MODA_VALUE_AT_PEAK_BYTES, false, &error);
         cr_assert_not_null(table, "%s", error.text);
         moda_values sum;
         moda_values_clear(&sum);
-        for (size_t i = 0; i < table->row_count; i++) moda_values_add(&sum, &table->rows[i].self);
+        for (size_t i = 0; i < table->row_count; i++)
+            moda_values_add(&sum, &table->rows[i].self);
         for (int v = 0; v < MODA_VALUE_COUNT; v++)
-            cr_assert_eq(sum.of[v], report->totals.of[v], "by %s: %s", moda_by_name((moda_by)by), moda_value_infos[v].key);
+            cr_assert_eq(sum.of[v], report->totals.of[v], "by %s: %s", moda_by_name((moda_by)by),
+                         moda_value_infos[v].key);
         for (size_t i = 1; i < table->row_count; i++)
             cr_assert_leq(table->rows[i].self.of[MODA_VALUE_AT_PEAK_BYTES],
                           table->rows[i - 1].self.of[MODA_VALUE_AT_PEAK_BYTES]);
@@ -120,7 +127,8 @@ Test(report, self_values_of_all_rows_add_up_however_they_are_grouped) {
 Test(report, rows_by_thread_are_the_threads_own_counters) {
     moda_report *const report = build(NULL);
     moda_error error = {.text = ""};
-    moda_table *const table = moda_table_build(report, MODA_BY_THREAD, MODA_VALUE_ALLOCATED_BYTES, false, &error);
+    moda_table *const table =
+        moda_table_build(report, MODA_BY_THREAD, MODA_VALUE_ALLOCATED_BYTES, false, &error);
     const moda_row *const worker = row_named(table, "worker (1001)");
     cr_assert_not_null(worker);
     cr_assert_eq(worker->self.of[MODA_VALUE_ALLOCATED_BYTES], 3 * 64 + 32);
@@ -144,7 +152,8 @@ Test(report, trees_hold_every_stack_both_ways) {
         cr_assert_eq(tree->total[1], 1020);
         for (uint32_t i = 0; i < tree->node_count; i++) {
             int64_t sum = tree->self[2 * i], last = INT64_MAX;
-            for (uint32_t child = tree->nodes[i].first_child; child != 0; child = tree->nodes[child].next_sibling) {
+            for (uint32_t child = tree->nodes[i].first_child; child != 0;
+                 child = tree->nodes[child].next_sibling) {
                 cr_assert_eq(tree->nodes[child].parent, i);
                 cr_assert_leq(tree->total[2 * child], last);
                 last = tree->total[2 * child];
@@ -173,12 +182,14 @@ Test(report, keep_drop_and_hide_take_what_matches) {
     cr_assert_eq(left->totals.of[MODA_VALUE_ALLOCATED_BYTES], 3 * 64);
     moda_report_free(left);
     moda_report *const hidden = build(&(moda_report_options){.hide = hide, .hide_count = 2});
-    cr_assert_eq(hidden->totals.of[MODA_VALUE_ALLOCATED_BYTES], profile->site_totals.of[MODA_VALUE_ALLOCATED_BYTES]);
+    cr_assert_eq(hidden->totals.of[MODA_VALUE_ALLOCATED_BYTES],
+                 profile->site_totals.of[MODA_VALUE_ALLOCATED_BYTES]);
     cr_assert_eq(function_bytes(hidden, "recursive", true), -1);
     for (size_t i = 0; i < hidden->stack_count; i++)
         for (uint32_t k = 0; k < hidden->stacks[i].frame_count; k++) {
             const moda_frame *const frame = &hidden->frames[hidden->stacks[i].frames[k]];
-            if (frame->module != UINT32_MAX) cr_assert_null(strstr(hidden->modules[frame->module].path, "libc.so"));
+            if (frame->module != UINT32_MAX)
+                cr_assert_null(strstr(hidden->modules[frame->module].path, "libc.so"));
         }
     moda_report_free(hidden);
 }
@@ -203,7 +214,8 @@ Test(report, a_bad_expression_is_quoted) {
 
 static const moda_diff_row *change_of(const moda_diff *diff, const char *name) {
     for (size_t i = 0; i < diff->row_count; i++)
-        if (strcmp(diff->rows[i].name, name) == 0) return &diff->rows[i];
+        if (strcmp(diff->rows[i].name, name) == 0)
+            return &diff->rows[i];
     return NULL;
 }
 
@@ -214,7 +226,8 @@ Test(report, a_difference_knows_new_gone_grown_and_shrunk) {
     moda_error error = {.text = ""};
     const moda_by ways[] = {MODA_BY_SITE, MODA_BY_FUNCTION};
     for (int i = 0; i < 2; i++) {
-        moda_diff *const diff = moda_diff_build(before, after, ways[i], MODA_VALUE_ALLOCATED_BYTES, false, &error);
+        moda_diff *const diff =
+            moda_diff_build(before, after, ways[i], MODA_VALUE_ALLOCATED_BYTES, false, &error);
         cr_assert_not_null(diff, "%s", error.text);
         cr_assert_eq(change_of(diff, "compare_and_allocate")->change, MODA_NEW);
         cr_assert_eq(change_of(diff, "compare_and_allocate")->delta, 1 << 20);
@@ -245,7 +258,8 @@ Test(report, text_fits_the_terminal) {
         moda_write_options_default(&options);
         options.width = 80;
         options.by = (moda_by)by;
-        if (by == MODA_BY_THREAD) options.value = MODA_VALUE_ALLOCATED_BYTES;
+        if (by == MODA_BY_THREAD)
+            options.value = MODA_VALUE_ALLOCATED_BYTES;
         char *const text = as_text(report, &options);
         for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n"))
             cr_expect_leq(strlen(line), 80, "by %s: %s", moda_by_name((moda_by)by), line);
@@ -259,7 +273,8 @@ Test(report, text_shows_the_exact_totals_and_the_largest_site_first) {
     moda_write_options options;
     moda_write_options_default(&options);
     char *const text = as_text(report, &options);
-    cr_assert_not_null(strstr(text, "allocations             1,020    allocated          1.04 MiB"), "%s", text);
+    cr_assert_not_null(strstr(text, "allocations             1,020    allocated          1.04 MiB"), "%s",
+                       text);
     cr_assert_not_null(strstr(text, "1.00 MiB  98.0%  98.0%  1 block"), "%s", text);
     cr_assert_lt(strstr(text, "compare_and_allocate"), strstr(text, "inlined_inner"));
     cr_assert_not_null(strstr(text, "every allocation was recorded (1,020): figures by site are exact"));
@@ -302,8 +317,8 @@ Test(report, the_public_face_opens_visits_and_writes) {
     visits few = {.stop_after = 2};
     cr_assert_eq(mod_alloc_profile_visit(opened, NULL, count_visit, &few, &error), 2);
     for (size_t i = 0; mod_alloc_report_format(i, NULL) != NULL; i++)
-        cr_assert_eq(mod_alloc_profile_write(opened, mod_alloc_report_format(i, NULL), NULL, output, &error), 0,
-                     "%s: %s", mod_alloc_report_format(i, NULL), error.text);
+        cr_assert_eq(mod_alloc_profile_write(opened, mod_alloc_report_format(i, NULL), NULL, output, &error),
+                     0, "%s: %s", mod_alloc_report_format(i, NULL), error.text);
     const mod_alloc_report_options bad = {.size = sizeof bad, .by = "color"};
     cr_assert_eq(mod_alloc_profile_write(opened, "text", &bad, output, &error), -1);
     cr_assert_not_null(strstr(error.text, "'color' is no kind of row"), "%s", error.text);

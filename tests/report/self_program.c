@@ -20,7 +20,8 @@
 static void *kept[100];
 
 __attribute__((noinline)) static void hundred_blocks_of_5000(void) {
-    for (int i = 0; i < 100; i++) kept[i] = malloc(5000);
+    for (int i = 0; i < 100; i++)
+        kept[i] = malloc(5000);
 }
 
 typedef struct finding {
@@ -33,7 +34,8 @@ static int find(const mod_alloc_symbolicated_site *site, void *context) {
     found->calls++;
     for (size_t i = 0; i < site->frame_count; i++) {
         const mod_alloc_frame *const frame = &site->frames[i];
-        if (frame->module != NULL && strstr(frame->module, "libmod_alloc_report") != NULL && i == 0) found->in_library++;
+        if (frame->module != NULL && strstr(frame->module, "libmod_alloc_report") != NULL && i == 0)
+            found->in_library++;
         if (strcmp(frame->function, "hundred_blocks_of_5000") == 0) {
             found->site = site->site;
             CHECK(frame->file != NULL && strstr(frame->file, "self_program.c") != NULL);
@@ -66,7 +68,8 @@ int main(int count, char **arguments) {
     CHECK(count == 2);
     CHECK(mod_alloc_is_active());
     hundred_blocks_of_5000();
-    for (int i = 0; i < 50; i++) free(kept[i]);
+    for (int i = 0; i < 50; i++)
+        free(kept[i]);
     setvbuf(stdout, NULL, _IONBF, 0); /* so that stdio takes no buffer meanwhile */
     mod_alloc_stats before;
     mod_alloc_snapshot(&before);
@@ -74,7 +77,8 @@ int main(int count, char **arguments) {
     mod_alloc_report_error error = {.text = ""};
     finding found = {.calls = 0};
     const long visited = mod_alloc_symbolicated_report(find, &found, &error);
-    if (visited < 0) fprintf(stderr, "%s\n", error.text);
+    if (visited < 0)
+        fprintf(stderr, "%s\n", error.text);
     CHECK(visited > 0 && visited == found.calls);
     check_found(&found);
     check_unchanged(&before);
@@ -83,7 +87,8 @@ int main(int count, char **arguments) {
     mod_alloc_symbolicated_site *const array = mod_alloc_symbolicated_report_get(&sites, &error);
     CHECK(array != NULL && sites == (size_t)visited);
     finding again = {.calls = 0};
-    for (size_t i = 0; i < sites; i++) find(&array[i], &again);
+    for (size_t i = 0; i < sites; i++)
+        find(&array[i], &again);
     check_found(&again);
     mod_alloc_symbolicated_report_free(array);
     check_unchanged(&before);

@@ -36,7 +36,8 @@ static void spread(const char *path, moda_lookup *lookups, size_t count) {
         ElfW(Phdr) segment;
         fseek(file, (long)(header.e_phoff + (size_t)i * header.e_phentsize), SEEK_SET);
         cr_assert_eq(fread(&segment, sizeof segment, 1, file), 1);
-        if (segment.p_type != PT_LOAD || (segment.p_flags & PF_X) == 0) continue;
+        if (segment.p_type != PT_LOAD || (segment.p_flags & PF_X) == 0)
+            continue;
         for (size_t k = 0; k < count; k++)
             lookups[k].address = segment.p_vaddr + k * (segment.p_filesz - 1) / count;
         fclose(file);
@@ -53,7 +54,8 @@ typedef struct expectation {
 static void cut_line(char *line) {
     line[strcspn(line, "\n")] = 0;
     char *const discriminator = strstr(line, " (discriminator");
-    if (discriminator != NULL) *discriminator = 0;
+    if (discriminator != NULL)
+        *discriminator = 0;
 }
 
 /* "dir/../dir/x.c:12" and "dir/x.c:12" are one place: the base name and line are compared. */
@@ -65,7 +67,8 @@ static const char *place_tail(const char *place) {
 /* Names without arguments and suffixes: the two demanglers print some of them differently, and addr2line says
  * "f.localalias" for f. */
 static bool same_function(const char *ours, const char *theirs) {
-    if (strcmp(ours, theirs) == 0) return true;
+    if (strcmp(ours, theirs) == 0)
+        return true;
     const size_t length = strcspn(ours, "(<@.");
     return length == strcspn(theirs, "(<@.") && strncmp(ours, theirs, length) == 0 && length > 0;
 }
@@ -83,7 +86,8 @@ static tally compare(const char *path, size_t count) {
 
     char list[] = "/tmp/moda_addresses_XXXXXX";
     FILE *const addresses = fdopen(mkstemp(list), "w");
-    for (size_t i = 0; i < count; i++) fprintf(addresses, "0x%lx\n", (unsigned long)lookups[i].address);
+    for (size_t i = 0; i < count; i++)
+        fprintf(addresses, "0x%lx\n", (unsigned long)lookups[i].address);
     fclose(addresses);
     char command[8192];
     snprintf(command, sizeof command, "addr2line -a -i -f -C -e '%s' < %s", path, list);
@@ -94,25 +98,32 @@ static tally compare(const char *path, size_t count) {
     bool has_line = fgets(e.function, sizeof e.function, theirs) != NULL; /* 0x... */
     for (size_t i = 0; i < count && has_line; i++) {
         uint32_t depth = 0;
-        while ((has_line = fgets(e.function, sizeof e.function, theirs) != NULL) && strncmp(e.function, "0x0000", 6) != 0) {
+        while ((has_line = fgets(e.function, sizeof e.function, theirs) != NULL)
+               && strncmp(e.function, "0x0000", 6) != 0) {
             cr_assert_not_null(fgets(e.place, sizeof e.place, theirs));
             cut_line(e.function);
             cut_line(e.place);
-            const moda_symbol *const ours = depth < lookups[i].symbol_count ? &lookups[i].symbols[depth] : NULL;
+            const moda_symbol *const ours =
+                depth < lookups[i].symbol_count ? &lookups[i].symbols[depth] : NULL;
             depth++;
             if (strcmp(e.function, "??") == 0) {
                 t.named_where_they_know_none += ours != NULL && ours->function != NULL;
                 continue;
             }
             t.frames++;
-            if (ours == NULL || ours->function == NULL) continue;
+            if (ours == NULL || ours->function == NULL)
+                continue;
             t.functions += same_function(ours->function, e.function);
             char place[4096];
-            if (ours->file == NULL) snprintf(place, sizeof place, "?");
-            else if (ours->line == 0) snprintf(place, sizeof place, "%s:?", place_tail(ours->file));
-            else snprintf(place, sizeof place, "%s:%u", place_tail(ours->file), ours->line);
-            t.places += strcmp(place, place_tail(e.place)) == 0 || (ours->line == 0 && strstr(e.place, "?") != NULL) ||
-                        (ours->file == NULL && strstr(e.place, "??:") != NULL);
+            if (ours->file == NULL)
+                snprintf(place, sizeof place, "?");
+            else if (ours->line == 0)
+                snprintf(place, sizeof place, "%s:?", place_tail(ours->file));
+            else
+                snprintf(place, sizeof place, "%s:%u", place_tail(ours->file), ours->line);
+            t.places += strcmp(place, place_tail(e.place)) == 0
+                        || (ours->line == 0 && strstr(e.place, "?") != NULL)
+                        || (ours->file == NULL && strstr(e.place, "??:") != NULL);
         }
         t.same_depth += depth == lookups[i].symbol_count;
     }
@@ -125,13 +136,15 @@ static tally compare(const char *path, size_t count) {
 
 static void expect_agreement(const char *path, size_t count, double least_functions, double least) {
     const tally t = compare(path, count);
-    cr_log_info("%s: %zu frames, %zu functions and %zu places agree, %zu of %zu depths", path, t.frames, t.functions,
-                t.places, t.same_depth, t.addresses);
+    cr_log_info("%s: %zu frames, %zu functions and %zu places agree, %zu of %zu depths", path, t.frames,
+                t.functions, t.places, t.same_depth, t.addresses);
     cr_assert_gt(t.frames, count / 4, "%s: addr2line knows too little for a test: %zu", path, t.frames);
-    cr_assert_geq((double)t.functions, least_functions * (double)t.frames, "%s: functions: %zu of %zu", path, t.functions, t.frames);
-    cr_assert_geq((double)t.places, least * (double)t.frames, "%s: places: %zu of %zu", path, t.places, t.frames);
-    cr_assert_geq((double)t.same_depth, least * (double)t.addresses, "%s: depths: %zu of %zu", path, t.same_depth,
-                  t.addresses);
+    cr_assert_geq((double)t.functions, least_functions * (double)t.frames, "%s: functions: %zu of %zu", path,
+                  t.functions, t.frames);
+    cr_assert_geq((double)t.places, least * (double)t.frames, "%s: places: %zu of %zu", path, t.places,
+                  t.frames);
+    cr_assert_geq((double)t.same_depth, least * (double)t.addresses, "%s: depths: %zu of %zu", path,
+                  t.same_depth, t.addresses);
 }
 
 /* What is left: padding between functions, where addr2line takes the nearest symbol before and we name nothing;
@@ -167,7 +180,9 @@ Test(symbolize, names_in_a_stripped_library_are_never_guesses) {
     size_t count = 0;
     char line[1024], type;
     while (fgets(line, sizeof line, table) != NULL && count < 20000)
-        if (sscanf(line, "%lx %lx %c %511[^@\n]", &symbols[count].start, &symbols[count].size, &type, symbols[count].name) == 4)
+        if (sscanf(line, "%lx %lx %c %511[^@\n]", &symbols[count].start, &symbols[count].size, &type,
+                   symbols[count].name)
+            == 4)
             count++;
     pclose(table);
     cr_assert_gt(count, 10);
@@ -176,7 +191,9 @@ Test(symbolize, names_in_a_stripped_library_are_never_guesses) {
         const char *const linkage = lookups[i].symbols[0].linkage_name;
         bool is_inside = false, is_right = false;
         for (size_t k = 0; k < count; k++) {
-            if (lookups[i].address < symbols[k].start || lookups[i].address >= symbols[k].start + symbols[k].size) continue;
+            if (lookups[i].address < symbols[k].start
+                || lookups[i].address >= symbols[k].start + symbols[k].size)
+                continue;
             is_inside = true;
             is_right |= linkage != NULL && strcmp(linkage, symbols[k].name) == 0;
         }
@@ -233,7 +250,8 @@ Test(symbolize, progress_ends_at_the_total_and_answers_are_kept) {
     cr_assert_gt(steps, 1);
     cr_assert_eq(last_done, COUNT);
     moda_symbolizer_look_up(symbolizer, &module, again, COUNT, NULL, 0, COUNT, NULL);
-    for (size_t i = 0; i < COUNT; i++) cr_assert_eq(again[i].symbols, lookups[i].symbols);
+    for (size_t i = 0; i < COUNT; i++)
+        cr_assert_eq(again[i].symbols, lookups[i].symbols);
     moda_symbolizer_free(symbolizer);
 }
 
@@ -270,7 +288,8 @@ Test(symbolize, an_unloaded_object_is_told_by_its_generation) {
     make_region_allocate(region, thread, new, 100, 100, 65536);
     moda_error error = {.text = ""};
     const size_t size = make_region_finish(region);
-    moda_profile *const profile = moda_profile_read_memory(make_region_bytes(region), size, "x", false, &error);
+    moda_profile *const profile =
+        moda_profile_read_memory(make_region_bytes(region), size, "x", false, &error);
     cr_assert_not_null(profile, "%s", error.text);
     moda_report *const report = moda_report_build(profile, NULL, &error);
     cr_assert_not_null(report, "%s", error.text);
