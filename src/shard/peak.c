@@ -279,9 +279,9 @@ uint32_t moda_peak_window_open(moda_shard *mine, moda_totals *totals) {
             return MODA_NO_WINDOW;
         }
         index = (uint32_t)__builtin_ctzll(~mask);
-        moda_store_relaxed(&window_peak[index].bytes, INT64_MAX); /* nobody raises it before it is set */
     } while (!__atomic_compare_exchange_n(&window_mask, &mask, mask | 1ull << index, true, __ATOMIC_ACQ_REL,
                                           __ATOMIC_RELAXED));
+    /* Only now is the entry ours to write; what others raise it to before that belongs to no window. */
     moda_totals_read(totals);
     moda_store_relaxed(&window_peak[index].count, totals->live);
     moda_store_release(&window_peak[index].bytes, totals->balance);
