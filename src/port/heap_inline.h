@@ -21,9 +21,10 @@
 #include "port/v2_4.h"
 #endif
 
-#include "region/layout.h"
-
 #include <sys/mman.h>
+
+/* The thread's counters, which a heap leads to; what they are is the region's. */
+typedef struct moda_shard moda_shard;
 
 #define MODA_SMALL_MAX MI_SMALL_SIZE_MAX
 #define MODA_MEDIUM_MAX MI_MEDIUM_OBJ_SIZE_MAX

@@ -6,68 +6,86 @@
 #   2. report/ and cli/ include nothing from port, hot, shard, sample, live;
 #   3. a room includes only itself and rooms above it in the list;
 #   4. inside code includes no stdio.h and calls no allocating function of libc.
+# layers_catch.sh breaks each and sees this fail.
 set -u
 cd "$1/src" || exit 1
+rooms="base os port region shard sample unwind site live hot entry"
 failed=0
-complain() {
-    echo "layers.sh: $1:" >&2
-    sed 's/^/  /' >&2
-    failed=1
+# Not in a pipe: what a subshell sets is lost.
+complain() { # what is wrong, the lines found; none: nothing is wrong
+    if [ -n "$2" ]; then
+        echo "layers.sh: $1:" >&2
+        echo "$2" | sed 's/^/  /' >&2
+        failed=1
+    fi
 }
-# A file's text without comments, so that prose may name what code may not.
+# A file's text without comments, so that prose may name what code may not; lines keep their numbers.
 code() {
-    sed -e 's,//.*,,' -e ':a' -e 's,/\*[^*]*\*\+\([^/*][^*]*\*\+\)*/,,g' -e '/\/\*/{N;ba' -e '}' "$1"
+    awk '{
+        line = $0
+        text = ""
+        while (line != "") {
+            if (inside) {
+                end = index(line, "*/")
+                inside = !end
+                line = end ? substr(line, end + 2) : ""
+            } else {
+                begin = index(line, "/*")
+                inside = begin > 0
+                text = text (begin ? substr(line, 1, begin - 1) : line)
+                line = begin ? substr(line, begin + 2) : ""
+            }
+        }
+        sub(/\/\/.*/, "", text)
+        print text
+    }' "$1"
+}
+files_of() { # room
+    find "$1" -maxdepth 1 -name '*.[ch]' -o -maxdepth 1 -name '*.inc'
 }
 
-# 1
-for file in $(find . -name '*.c' -o -name '*.h' -o -name '*.inc'); do
+# 1: functions, types, macros; but for the guard that says "part of hot/unit.c"
+for file in $(find . -name '*.[ch]' -o -name '*.inc'); do
     case $file in
     ./port/* | ./hot/unit.c) continue ;;
     esac
-    found=$(code "$file" | grep -nE '\b_?mi_[a-z]+[a-z_]*[ ]*\(' | head -3)
-    [ -z "$found" ] || echo "$found" | complain "$file calls mimalloc by name; only port/ and hot/unit.c may"
+    complain "$file names what is mimalloc's; only port/ and hot/unit.c may" \
+        "$(code "$file" | grep -nwE '_?mi_[a-zA-Z0-9_]+|MI_[A-Z0-9_]+' | grep -v '#if !defined(MI_MALLOC_VERSION)$')"
 done
 
 # 2
-found=$(grep -nE '#include "(port|hot|shard|sample|live)/' -r report cli)
-[ -z "$found" ] || echo "$found" | complain "the outside includes what belongs to the inside"
+complain "the outside includes what belongs to the inside" \
+    "$(grep -nE '#include "(port|hot|shard|sample|live)/' -r report cli)"
 
-# 3
-rooms="base os port region shard sample unwind site live hot entry"
+# 3: entry/ calls hot/, and is called where a thread begins
 above=""
 for room in $rooms; do
     above="$above $room"
-    [ -d "$room" ] || { echo "$room" | complain "there is no such room"; continue; }
-    for file in "$room"/*.c "$room"/*.h "$room"/*.inc; do
-        [ -f "$file" ] || continue
-        for included in $(sed -n 's,^#include "\([a-z_]*\)/[^"]*".*,\1,p' "$file"); do
+    [ -d "$room" ] || { complain "there is no such room" "$room"; continue; }
+    for file in $(files_of "$room"); do
+        below=""
+        for included in $(sed -n 's,^ *#include "\([a-z_]*/[^"]*\)".*,\1,p' "$file"); do
+            case "$file:$included" in
+            hot/unit.c:entry/* | hot/attach.inc:entry/process.h) continue ;;
+            esac
             case " $above " in
-            *" $included "*) ;;
-            *)
-                # entry/ is what hot/unit.c is made of: it includes it, in a stated order
-                case $file:$included in
-                hot/unit.c:entry) ;;
-                hot/*:entry) [ "$(grep -c "\"entry/process.h\"\|\"entry/.*\.h\"" "$file")" -gt 0 ] || echo "$file" | complain "includes $included" ;;
-                mi*) ;;
-                *) [ -d "$included" ] && echo "$file includes $included/" | complain "a room includes one that stands below it" ;;
-                esac
-                ;;
+            *" ${included%%/*} "*) ;;
+            *) [ ! -d "${included%%/*}" ] || below="$below $included" ;;
             esac
         done
+        complain "$file includes what stands below its room" "$below"
     done
 done
 
-# 4
+# 4: but for the cross-check, which is never part of the library, and malloc_info, which writes to a FILE that the
+# program gives it
 for room in $rooms; do
-    for file in "$room"/*.c "$room"/*.h "$room"/*.inc; do
+    for file in $(files_of "$room"); do
         case $file in
-        port/crosscheck.c) continue ;; # never part of the library
+        port/crosscheck.c | entry/libc.inc) continue ;;
         esac
-        [ -f "$file" ] || continue
-        # malloc_info writes to a FILE that the program gives it
-        [ "$file" = entry/libc.inc ] && continue
-        found=$(code "$file" | grep -nE '#include <stdio.h>|\b(printf|fprintf|snprintf|fopen|strdup|getline|opendir|dlopen|dlsym|qsort)[ ]*\(')
-        [ -z "$found" ] || echo "$found" | complain "$file may run inside malloc and uses what allocates"
+        complain "$file may run inside malloc and uses what allocates" \
+            "$(code "$file" | grep -nE '#include <stdio.h>|\b(printf|fprintf|snprintf|fopen|strdup|getline|opendir|dlopen|dlsym|qsort)[ ]*\(')"
     done
 done
 exit $failed
