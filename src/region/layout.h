@@ -24,7 +24,7 @@
 #include <stdint.h>
 
 #define MODA_REGION_MAGIC "MODALLOC"
-#define MODA_REGION_VERSION 1u
+#define MODA_REGION_VERSION 2u
 #define MODA_REGION_BYTE_ORDER 0x01020304u
 #define MODA_REGION_ALIGN 64u /* of each record */
 
@@ -84,6 +84,21 @@ typedef struct moda_site {
     moda_site_counts counts;
     uint64_t frames[]; /* return addresses, innermost first */
 } moda_site;
+
+/* What a forked child has from its parent: the blocks live at each site at the fork. Its sites' counts begin anew
+ * with them (alloc = inherited, free = 0): what the child allocated itself is alloc - inherited. */
+typedef struct moda_site_inherited {
+    uint64_t samples;
+    uint64_t count; /* x 65536 */
+    uint64_t bytes;
+    uint64_t requested;
+} moda_site_inherited;
+
+typedef struct moda_inherited {
+    uint32_t count; /* sites, the overflow site with them */
+    uint32_t padding[15];
+    moda_site_inherited of[]; /* by site id; later sites have inherited nothing */
+} moda_inherited;
 
 /* What one thread has gathered for a site and not yet added to it: a reader adds both. */
 typedef struct moda_site_delta {
@@ -192,7 +207,8 @@ typedef struct moda_shard {
     moda_peak_mark window_mark[MODA_THREAD_WINDOWS];
     uint32_t window_id[MODA_THREAD_WINDOWS];
     uint32_t window_next_id;
-    uint32_t padding1[15];
+    moda_ref memo; /* owner: the walks it remembers, where it records every allocation; for nobody else */
+    uint32_t padding1[14];
 } moda_shard;
 
 _Static_assert(offsetof(moda_shard, seq) == 64, "the fast paths' fields fill one cache line");
@@ -244,6 +260,32 @@ typedef struct moda_timeline {
     uint64_t interval_ticks;
     moda_timeline_point point[MODA_TIMELINE_POINTS];
 } moda_timeline;
+
+/* ---- merged profiles: several processes in one file ----
+ *
+ * One part a process, one after another: a header (the first one's is the file's), then its records, up to the
+ * next part's header. Refs are from the file's start, and lead into their own part. A tick is a nanosecond, and
+ * peak_epoch is UINT64_MAX. A stack that several processes have is a site of the first of them, with the sum of
+ * their counts; since each of them was rounded and cut off at 0 before it was added, and has a variance of its
+ * own, behind the frames of each site there is a moda_site_sums. */
+typedef struct moda_merged {
+    uint64_t region_used_bytes; /* what the process's own header had as `used` */
+    uint64_t torn;              /* records that were being changed when they were read */
+    uint32_t was_running;       /* when it was read */
+    uint32_t is_growth;         /* a forked child, merged with its parent: without what it inherited */
+    uint32_t padding;
+    uint32_t source_length;
+    char source[]; /* NUL-terminated: what it was read from */
+} moda_merged;
+
+typedef struct moda_site_sums {
+    int64_t waste_bytes;
+    int64_t live_bytes;
+    int64_t live_count; /* blocks */
+    int64_t live_requested;
+    int64_t live_waste;
+    double variance[6]; /* of allocated bytes and count, live bytes and count, bytes and count at the peak */
+} moda_site_sums;
 
 /* ---- header ---- */
 
@@ -327,7 +369,14 @@ typedef struct moda_region_header {
     uint64_t region_resident_bytes;
 
     uint64_t dropped_disk; /* records that found no disk space */
-    uint64_t reserved[16];
+
+    moda_ref inherited;    /* moda_inherited, of a forked child; 0 = none, or there was no room for it */
+    moda_ref next_process; /* moda_region_header of a merged profile's next part; 0 = none */
+    moda_ref merged;       /* moda_merged: this is a part of a merged profile; 0 = of a program */
+    uint32_t padding4;
+    int64_t inherited_bytes; /* of a forked child: what was live at the fork */
+    int64_t inherited_count;
+    uint64_t reserved[12];
 } moda_region_header;
 
 _Static_assert(sizeof(moda_region_header) <= 4096, "the header fits the first page");

@@ -236,6 +236,14 @@ MODA_INLINE moda_row row_of(const moda_walk_state *s, const moda_registers *r) {
     return moda_row_lookup(&s->view, r->pc - (r->is_exact ? 0 : 1));
 }
 
+/* What a frame is to remember of the step that leads to it. */
+MODA_INLINE uintptr_t bits_of(moda_row row) {
+    if (moda_unlikely(!is_plain(row) || !is_verified_by_two_loads(row))) {
+        return MODA_FRAME_SPECIAL | MODA_FRAME_BY_FP;
+    }
+    return (row & MODA_CFA_FP) != 0 ? MODA_FRAME_BY_FP : 0;
+}
+
 /* ---- a walk that keeps nothing ---- */
 
 static moda_walk ended(const moda_walk_state *s, outcome o, uint32_t count) {
@@ -266,31 +274,21 @@ MODA_READS_STACKS moda_walk moda_tables_walk_from(moda_walk_state *s, uint32_t c
         if (moda_unlikely(o != STEPPED)) {
             return ended(s, o, count);
         }
+        if (s->kept != NULL) {
+            s->kept[count] = moda_frame_of(&r, bits_of(row));
+        }
     }
 }
 
 /* ---- a walk that keeps itself for the next one ---- */
-
-MODA_INLINE uintptr_t ra_slot_of(const moda_frame *f) {
-    return moda_ra_is_below_cfa ? f->sp - 8 : f->fp_slot + 8;
-}
 
 static moda_registers registers_of(const moda_frame *f) {
     return (moda_registers){
         .pc = f->pc,
         .sp = f->sp,
         .fp = f->fp,
-        .fp_slot = f->fp_slot & ~(MODA_FRAME_SPECIAL | MODA_FRAME_EXACT),
+        .fp_slot = moda_frame_slot(f),
         .is_exact = (f->fp_slot & MODA_FRAME_EXACT) != 0,
-    };
-}
-
-MODA_INLINE moda_frame frame_of(const moda_registers *r, bool is_special) {
-    return (moda_frame){
-        .sp = r->sp,
-        .pc = r->pc,
-        .fp = r->fp,
-        .fp_slot = r->fp_slot | (is_special ? MODA_FRAME_SPECIAL : 0) | (r->is_exact ? MODA_FRAME_EXACT : 0),
     };
 }
 
@@ -329,13 +327,21 @@ MODA_READS_STACKS static uint32_t verify(moda_walk_state *s, const moda_frame *l
             if (!verify_special(s, f - 1, f)) {
                 break;
             }
-        } else if (moda_strip_authentication(moda_stack_load(ra_slot_of(f))) != f->pc
-                   || moda_stack_load(f->fp_slot) != f->fp) {
+        } else if (moda_strip_authentication(moda_stack_load(moda_frame_ra_slot(f))) != f->pc
+                   || moda_stack_load(moda_frame_slot(f)) != f->fp) {
             break;
         }
         *frames++ = f->pc;
     }
     return k;
+}
+
+/* How the walk ended that is now thread->last. */
+static moda_walk keep_end(moda_unwind_thread *thread, moda_walk walk) {
+    thread->end = walk.end;
+    thread->is_kept = walk.end == MOD_ALLOC_WALK_COMPLETE || walk.end == MOD_ALLOC_WALK_GUESSED
+                      || walk.end == MOD_ALLOC_WALK_CUT;
+    return walk;
 }
 
 static void swap_halves(moda_unwind_thread *thread, uint32_t count) {
@@ -369,13 +375,13 @@ MODA_READS_STACKS static moda_walk walk_keeping(moda_walk_state *s, moda_unwind_
     const moda_frame *const last = thread->last + thread->head;
     const uint32_t last_count = thread->epoch == s->view.epoch ? thread->count : 0;
     uint32_t n = 0, j = 0;
-    bool is_special = true; /* the first frame is not found from another one */
+    uintptr_t bits = MODA_FRAME_SPECIAL; /* the first frame is not found from another one */
     outcome o = STEPPED;
     thread->epoch = s->view.epoch;
     r.fp_slot = (uintptr_t)&thread->unsaved_fp;
     for (;;) {
         s->frames[n] = r.pc;
-        fresh[n++] = frame_of(&r, is_special);
+        fresh[n++] = moda_frame_of(&r, bits);
         while (j < last_count && last[j].sp < r.sp) {
             j++;
         }
@@ -391,9 +397,8 @@ MODA_READS_STACKS static moda_walk walk_keeping(moda_walk_state *s, moda_unwind_
                 const uint32_t reused = k == last_count ? taken + 1 : 0;
                 join(thread, n, j, taken);
                 moda_walk walk = ended(s, is_cut ? STEPPED : ENDED, n + taken);
-                thread->end = walk.end;
                 walk.reused = reused;
-                return walk;
+                return keep_end(thread, walk);
             }
             memcpy(fresh + n, last + j + 1, taken * sizeof *fresh);
             if (taken != 0) {
@@ -406,21 +411,20 @@ MODA_READS_STACKS static moda_walk walk_keeping(moda_walk_state *s, moda_unwind_
         if (moda_unlikely(n >= s->limit) && moda_row_cfa_kind(row) != MODA_CFA_END) {
             break;
         }
-        is_special = !is_plain(row) || !is_verified_by_two_loads(row);
+        bits = bits_of(row);
         o = step(s, &r, row);
         if (moda_unlikely(o != STEPPED)) {
             break;
         }
         if (moda_unlikely(!s->range.is_own)) { /* a signal handler's end: on from here nothing is kept */
             thread->count = 0;
+            thread->is_kept = false;
             store(s, &r);
             return moda_tables_walk_from(s, n);
         }
     }
-    moda_walk walk = ended(s, o, n);
     swap_halves(thread, n);
-    thread->end = walk.end;
-    return walk;
+    return keep_end(thread, ended(s, o, n));
 }
 
 /* ---- the walkers ---- */
@@ -442,6 +446,7 @@ MODA_INLINE moda_walk walk(const moda_walk_job *job, bool may_guess) {
     }
     if (thread != NULL) {
         thread->count = 0;
+        thread->is_kept = false;
     }
     return moda_tables_walk_from(&s, 0);
 }

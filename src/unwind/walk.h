@@ -29,6 +29,26 @@ typedef struct moda_frame {
 
 #define MODA_FRAME_SPECIAL ((uintptr_t)1 << 63) /* found by more than two loads: step again to verify */
 #define MODA_FRAME_EXACT ((uintptr_t)1 << 62)   /* as registers.is_exact; then also special */
+#define MODA_FRAME_BY_FP ((uintptr_t)1 << 61)   /* the step that found it went by the inner frame's fp */
+#define MODA_FRAME_BITS (MODA_FRAME_SPECIAL | MODA_FRAME_EXACT | MODA_FRAME_BY_FP)
+
+MODA_INLINE uintptr_t moda_frame_slot(const moda_frame *f) {
+    return f->fp_slot & ~MODA_FRAME_BITS;
+}
+
+/* Where the pc of a frame that is not special was read. */
+MODA_INLINE uintptr_t moda_frame_ra_slot(const moda_frame *f) {
+    return moda_ra_is_below_cfa ? f->sp - 8 : moda_frame_slot(f) + 8;
+}
+
+MODA_INLINE moda_frame moda_frame_of(const moda_registers *r, uintptr_t bits) {
+    return (moda_frame){
+        .sp = r->sp,
+        .pc = r->pc,
+        .fp = r->fp,
+        .fp_slot = r->fp_slot | bits | (r->is_exact ? MODA_FRAME_EXACT : 0),
+    };
+}
 
 struct moda_unwind_thread {
     moda_stack_own own;
@@ -41,6 +61,8 @@ struct moda_unwind_thread {
     uint32_t head;
     uint32_t count;
     uint8_t end;
+    bool is_kept;         /* all of the last walk is there, and hangs on words of the own stack alone */
+    bool needs_last_fp;   /* its end hangs on the outermost frame's fp */
     uintptr_t unsaved_fp; /* fp_slot of frames whose fp the walk has not loaded from the stack yet */
     moda_frame frames[];
 };
@@ -53,6 +75,7 @@ typedef struct moda_walk_state {
     moda_stack_range range;
     moda_stack_own *own;
     uint64_t *frames;
+    moda_frame *kept; /* NULL, or where moda_tables_walk_from notes its frames, by the index of frames */
     uint32_t limit;
     bool may_guess;
     uint8_t guessed;

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * memo.h - remembers where whole walks led, for the words of the stack that they were read from.
+ *
+ * hot/track.inc asks before it walks, where every allocation is recorded, and tells what a walk led to. A walk is a
+ * function of the registers that it begins with, of the words of the stack that it reads, and of the rows: if the
+ * registers and each of these words are what they were, so is the outcome. Exact, therefore, as the incremental walk is
+ * (tables.c), but with nothing to step, hash or compare: 4 to 5 instructions a word, and mostly one word a frame.
+ *
+ *   entry  [ pc sp fp | value, end | place ] --> values [ w0 w1 ... ] places [ a0 a1 ... ]     word at sp + 8 a == w
+ *
+ * A frame pointer is compared only where a later step went by it: in code that keeps none, the register holds
+ * whatever the program computes with.
+ *
+ * One thread's, in memory of its slot. Used between enter and leave: who interrupts that (a signal handler) is kept out.
+ */
+#ifndef MODA_UNWIND_MEMO_H
+#define MODA_UNWIND_MEMO_H
+
+#include "unwind/row_cache.h"
+#include "unwind/unwind.h"
+
+/* 576 walks of 24 words fill the ring: what does not fit is what was remembered longest ago. */
+enum { MODA_MEMO_SETS = 256, MODA_MEMO_WAYS = 4, MODA_MEMO_WORDS_MAX = 128, MODA_MEMO_RING_BYTES = 1 << 17 };
+
+typedef struct moda_memo_entry {
+    uintptr_t pc; /* 0 = empty */
+    uintptr_t sp;
+    uintptr_t fp;
+    uintptr_t fp_mask; /* 0: fp does not matter */
+    uint64_t place;    /* of its words: bytes written to the ring before them */
+    uint32_t value;    /* what the walk led to */
+    uint16_t words;    /* a multiple of 4 */
+    uint8_t end;       /* mod_alloc_walk_end */
+    uint8_t padding;
+} moda_memo_entry;
+
+typedef struct moda_memo {
+    uint64_t written; /* bytes, to the ring */
+    uint32_t epoch;   /* of the rows that the walks went by */
+    uint32_t generation;
+    uint32_t next_way;
+    uint32_t is_busy;
+    uint64_t padding[5];
+    moda_memo_entry entry[MODA_MEMO_SETS * MODA_MEMO_WAYS];
+    uint8_t ring[MODA_MEMO_RING_BYTES];
+} moda_memo;
+
+/* Nothing is remembered: at a thread's begin. */
+void moda_memo_clear(moda_memo *memo);
+
+/* After the walk from `start`, the last one of `thread`: it led to `value`, which holds until an object is unmapped
+ * or `generation` changes. Walks that are not known to hang on words of the thread's own stack alone are
+ * not kept. */
+void moda_memo_keep(moda_memo *memo, const moda_unwind_start *start, const moda_unwind_thread *thread,
+                    const moda_walk *walk, uint32_t value, uint32_t generation);
+
+MODA_INLINE bool moda_memo_enter(moda_memo *memo) {
+    if (moda_unlikely(memo->is_busy != 0)) {
+        return false;
+    }
+    memo->is_busy = 1;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return true;
+}
+
+MODA_INLINE void moda_memo_leave(moda_memo *memo) {
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    memo->is_busy = 0;
+}
+
+MODA_INLINE moda_memo_entry *moda_memo_set(moda_memo *memo, uintptr_t pc, uintptr_t sp) {
+    const uint64_t hash = (pc ^ (sp << 20)) * UINT64_C(0x9e3779b97f4a7c15);
+    return &memo->entry[(hash >> 56) * MODA_MEMO_WAYS];
+}
+_Static_assert(MODA_MEMO_SETS == 256, "the hash's uppermost 8 bits");
+
+MODA_INLINE MODA_READS_STACKS bool moda_memo_holds(const moda_memo *memo, const moda_memo_entry *entry) {
+    const uint64_t *value = (const uint64_t *)(const void *)&memo->ring[entry->place % MODA_MEMO_RING_BYTES];
+    const uint64_t *const end = value + entry->words;
+    const uint16_t *at = (const uint16_t *)(const void *)end;
+    const moda_stack_word *const sp = (const moda_stack_word *)entry->sp;
+    for (; value != end; value += 4, at += 4) {
+        if (((sp[at[0]] ^ value[0]) | (sp[at[1]] ^ value[1]) | (sp[at[2]] ^ value[2])
+             | (sp[at[3]] ^ value[3]))
+            != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The entry of an earlier walk that this one would repeat; NULL if none is known. */
+MODA_INLINE MODA_READS_STACKS const moda_memo_entry *moda_memo_find(moda_memo *memo,
+                                                                    const moda_unwind_start *start,
+                                                                    uint32_t generation) {
+    if (moda_unlikely(memo->epoch != moda_load_acquire(&moda_rows.epoch) || memo->generation != generation)) {
+        return NULL;
+    }
+    const moda_memo_entry *entry = moda_memo_set(memo, start->pc, start->sp);
+    for (uint32_t way = 0; way < MODA_MEMO_WAYS; way++, entry++) {
+        if (entry->pc == start->pc && entry->sp == start->sp
+            && ((entry->fp ^ start->fp) & entry->fp_mask) == 0
+            && memo->written - entry->place <= MODA_MEMO_RING_BYTES && moda_memo_holds(memo, entry)) {
+            return entry;
+        }
+    }
+    return NULL;
+}
+
+#endif
