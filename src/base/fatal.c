@@ -46,16 +46,6 @@ void moda_fatal_corrupted_header(const char *function, const void *pointer) {
     end_with_pointer(function, "the bytes before this block were overwritten:", pointer);
 }
 
-void moda_fatal_late_dlopen(void) {
-    char line[LINE_BYTES];
-    moda_sink sink;
-    begin(&sink, line);
-    moda_sink_text(&sink,
-                   "libmod_alloc.so was opened by dlopen, after the program began to use another malloc;"
-                   " preload it (LD_PRELOAD) or link the program with it");
-    end(&sink);
-}
-
 void moda_fatal_no_memory(const char *purpose, size_t bytes) {
     char line[LINE_BYTES];
     moda_sink sink;

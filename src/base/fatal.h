@@ -16,10 +16,6 @@ MODA_COLD MODA_NORETURN void moda_fatal_invalid_pointer(const char *function, co
 MODA_COLD MODA_NORETURN void moda_fatal_double_free(const char *function, const void *pointer);
 MODA_COLD MODA_NORETURN void moda_fatal_corrupted_header(const char *function, const void *pointer);
 
-/* The library was opened by dlopen after the program had begun to allocate with another malloc, and in a
- * way that it cannot serve. */
-MODA_COLD MODA_NORETURN void moda_fatal_late_dlopen(void);
-
 /* There is no memory for what malloc itself cannot do without. */
 MODA_COLD MODA_NORETURN void moda_fatal_no_memory(const char *purpose, size_t bytes);
 

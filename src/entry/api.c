@@ -10,22 +10,22 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
 
 bool moda_probe_arrived;
 
-/* Asks the process's malloc for an impossible size: whoever serves it fails and counts nothing, but ours
+/* Has libc ask the process's malloc for an impossible size: whoever serves it fails and counts nothing, but ours
  * notes that it was asked. (Comparing addresses will not do: that of a function can be its PLT entry in the
- * program.) */
+ * program. Nor will a call from here: in an object that is bound to itself first it finds our own.) */
 int mod_alloc_is_active(void) {
     static int answer = -1;
     if (answer < 0) {
         const int saved = errno;
         moda_probe_arrived = false;
-        void *(*volatile allocate)(size_t) = malloc;
-        free(allocate(MODA_PROBE_SIZE));
+        free(getcwd(NULL, MODA_PROBE_SIZE)); /* allocates a buffer of that size; fails */
         errno = saved;
         answer = moda_probe_arrived;
     }

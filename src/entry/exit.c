@@ -182,6 +182,6 @@ void moda_exit_report(void) {
 }
 
 void moda_exit_say_not_active(void) {
-    say("mod-alloc: loaded, but malloc is another library's here",
-        "; preload libmod_alloc.so or link it first: dlopen comes too late", "\n");
+    say("mod-alloc: not active: malloc is that of ", program_name(),
+        " or of a library loaded before mod-alloc\n");
 }

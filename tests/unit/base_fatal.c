@@ -35,10 +35,6 @@ static void damage_a_header(void *unused) {
     (void)unused;
     moda_fatal_corrupted_header("free", (const void *)(uintptr_t)16);
 }
-static void open_late(void *unused) {
-    (void)unused;
-    moda_fatal_late_dlopen();
-}
 static void run_out(void *unused) {
     (void)unused;
     moda_fatal_no_memory("a thread's counters", 18446744073709551615u);
@@ -60,7 +56,6 @@ Test(base_fatal, messages_name_the_call_and_the_address) {
 }
 
 Test(base_fatal, messages_say_what_to_do_or_how_much) {
-    expect_abort_with(open_late, PARTS("dlopen", "LD_PRELOAD"));
     expect_abort_with(run_out, PARTS("a thread's counters", "18446744073709551615"));
     expect_abort_with(fail_new, PARTS("bad_alloc", "1000"));
 }

@@ -43,3 +43,11 @@ extern "C" void *plugin_block(std::size_t size) {
 extern "C" void plugin_free(void *p) {
     free(p);
 }
+
+/* The two names are looked for at their first call, by a lazy binding. */
+extern "C" void *plugin_new(std::size_t size) {
+    return new char[size];
+}
+extern "C" void plugin_delete(void *p) {
+    delete[] static_cast<char *>(p);
+}
