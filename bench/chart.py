@@ -23,8 +23,9 @@ def cell(entry):
 
 
 def budgets(rows):
-    return table(["budget", "bar", "reached", "kept"],
-                 [[r["what"], r["bar"], r["reached"], "yes" if r["is_kept"] else "**no**"] for r in rows])
+    verdict = {True: "met", False: "**missed**", None: "not measured"}
+    return table(["budget", "bar", "reached", ""],
+                 [[r["what"], r["bar"], r["reached"] or "", verdict[r["is_kept"]]] for r in rows])
 
 
 def ratios(rows):
@@ -38,48 +39,120 @@ def ratios(rows):
     return table(["ratio to plain"] + [titles.get(c, c) for c in columns], body + [means])
 
 
-def memory(rows):
-    def grown(entry):
-        if "rss" not in entry:
+def memory(rows, key):
+    def grown(row, mode):
+        if mode not in row:
             return ""
-        more = entry["rss"] - entry["rss_base"]
-        return f"{more / 1024:+.0f} KiB ({100 * more / entry['rss_base']:+.1f} %)"
-    return table(["peak RSS above plain", "plain"] + [title for _, title in MODES],
-                 [[row["name"], f"{row['counters']['rss_base'] / 1048576:.1f} MiB"]
-                  + [grown(row.get(mode, {})) for mode, _ in MODES] for row in rows])
+        more = row[mode][key] - row["plain"][key]
+        return f"{more:+d} KiB ({100 * more / row['plain'][key]:+.1f} %)"
+    return [[row["name"], f"{row['plain'][key] / 1024:.1f} MiB"] + [grown(row, mode) for mode, _ in MODES] for row in rows]
 
 
 def markdown(r):
-    machine = r["machine"]
+    machine, modes = r["machine"], [title for _, title in MODES]
     parts = [f"# Benchmarks, {r['set']} set\n\n{r['date']}, {machine['cpu']}, {machine['cores']} cores, "
-             f"Linux {machine['kernel']}; " + ", ".join(f"{k} {v}" for k, v in r["versions"].items() if v)
-             + ". Ratios are medians of pairs that ran at the same moment on one core, of user+system time, to plain "
-               "mimalloc of the same sources and flags; in brackets the 95 % interval.\n",
-             "## Budgets\n\n" + budgets(r["budgets"])]
-    if r.get("programs"):
-        parts += ["## Real programs\n\n" + ratios(r["programs"]), "## Memory\n\n" + memory(r["programs"])]
-    if r.get("loops"):
+             f"Linux {machine['kernel']}, load average before: {machine['load_before'][0]:.1f}; "
+             + ", ".join(f"{k} {v}" for k, v in r["versions"].items() if v)
+             + f". {r['seconds'] // 60} minutes. Ratios are medians of pairs that ran at the same moment on one core, of "
+               "user+system time, to plain mimalloc of the same sources and flags; in brackets the 95 % interval.\n"]
+    if r["missing"]:
+        parts.append(f"Not all is here: {len(r['missing'])} measurements were not reached ({', '.join(r['missing'])}).\n")
+    parts.append("## Budgets\n\n" + budgets(r["budgets"]))
+    if r["programs"]:
+        parts.append("## Real programs\n\n" + ratios(r["programs"]))
+    if r["memory"]:
+        parts += ["## Memory\n\n" + table(["peak RSS above plain", "plain"] + modes, memory(r["memory"], "peak_rss")),
+                  table(["committed at the end, above plain", "plain"] + modes, memory(r["memory"], "committed"))]
+    if r["loops"]:
         parts.append("## Loops\n\n" + ratios(r["loops"]))
-    if r.get("rivals"):
-        columns = []
-        for row in r["rivals"]:
-            columns += [c for c in row if c not in columns and c not in ("name", "plain")]
+    if r["rivals"]:
+        columns = rival_names(r["rivals"])
         parts.append("## Other profilers, the same programs\n\n" + table(
             ["ratio to plain"] + columns,
-            [[row["name"]] + [f"{row[c]['ratio']:.2f}" if "ratio" in row.get(c, {}) else "failed" for c in columns]
-             for row in r["rivals"]] + [["**geometric mean**"] + [f"**{mean(r['rivals'], c):.2f}**" for c in columns]]))
-    if r.get("instructions"):
+            [[row["name"]] + [rival_cell(row.get(c)) for c in columns] for row in r["rivals"]]
+            + [["**geometric mean**"] + [f"**{mean(r['rivals'], c):.2f}**" for c in columns]]))
+    if r["instructions"]["loops"]:
         parts.append("## Instructions (callgrind)\n\nOne malloc and free, the loop included:\n\n" + table(
-            ["loop", "plain"] + [title for _, title in MODES],
+            ["loop", "plain"] + modes,
             [[row["loop"], f"{row['plain']:.1f}"] + [f"{row[m]:.1f} ({row[m] - row['plain']:+.1f})" for m, _ in MODES]
              for row in r["instructions"]["loops"]]))
-        if r["instructions"]["programs"]:
-            parts.append(table(["program", "plain"] + [title for _, title in MODES],
-                               [[row["program"], f"{row['plain']:,}"] + [f"{row[m]:.4f}" for m, _ in MODES]
-                                for row in r["instructions"]["programs"]]))
-    if r.get("walks", {}).get("unwind_walk"):
-        parts.append("## Walks alone\n\n```\n" + r["walks"]["unwind_walk"] + "```\n")
-    return "\n".join(parts)
+    if r["instructions"]["programs"]:
+        parts.append(table(["program", "plain"] + modes,
+                           [[row["program"], f"{row['plain']:,}"] + [f"{row[m]:.4f}" if m in row else "" for m, _ in MODES]
+                            for row in r["instructions"]["programs"]]))
+    parts += [threads(r), shared_lines(r), calls(r), reports(r), compare(r)]
+    if r["walks"].get("alone"):
+        parts.append("## Walks alone\n\n```\n" + r["walks"]["alone"]["text"] + "```\n")
+    if r["failures"]:
+        parts.append("## What could not be measured\n\n" + "".join(f"- {k}: {v}\n" for k, v in r["failures"].items()))
+    return "\n".join(part for part in parts if part)
+
+
+def rival_names(rows):
+    found = []
+    for row in rows:
+        found += [c for c in row if c not in found and c not in ("name", "plain")]
+    return found
+
+
+def rival_cell(entry):
+    return "" if not entry else f"{entry['ratio']:.2f}" if "ratio" in entry else "failed"
+
+
+def threads(r):
+    rows = []
+    for name, entries in r["threads"].items():
+        for mode, entry in entries.items():
+            if "ratio" in entry:
+                title = "plain again (A/A)" if mode == "plain" else dict(MODES).get(mode, mode)
+                rows.append([name.split()[1], title, f"{1000 * entry['base']:.1f} ms", cell(entry)])
+    return "## Threads\n\nWall time, one run after the other.\n\n" + table(
+        ["threads", "", "plain", "ratio"], rows) if rows else None
+
+
+def shared_lines(r):
+    found = r["lines"]
+    if not found:
+        return None
+    text = "## Cache lines that two threads write (valgrind)\n\n" + table(
+        ["200 pairs of 64 bytes", "lines written", "shared"],
+        [[name, str(e["lines"]), str(e["shared"])] for name, e in found["fast"].items()])
+    if "slow" in found:
+        text += "\n" + table(
+            ["20,000 pairs of 1000 bytes: slow paths", "stores to shared lines a MiB"]
+            + [f"taken by {n} threads" for n in next(iter(found["model"].values()))],
+            [[name, f"{e['stores_a_mib']:.2f}"] + [f"{100 * share:.2f} %" for share in found["model"][name].values()]
+             for name, e in found["slow"].items()])
+    return text
+
+
+def calls(r):
+    rows = [[name.replace("_", " "), f"{ns:.1f} ns"] for name, ns in (r["calls"] or {}).items()]
+    rows += [[f"every allocation, {name}: a pair, more than counters", f"{w['ns']:.1f} ns [{w['low_ns']:.1f}, {w['high_ns']:.1f}]"]
+             for name, w in r["walks"].items() if "low_ns" in w]
+    if r["walks"].get("one sample"):
+        rows.append(["one sample, warm, 32 frames", f"{r['walks']['one sample']['ns']:.0f} ns"])
+    if r["start"]:
+        rows.append(["start and end of a program (plain: {plain_us:.0f} us)".format(**r["start"]), f"{r['start']['us']:.0f} us more"])
+    return "## Calls\n\n" + table(["", "time"], rows) if rows else None
+
+
+def reports(r):
+    if not r["report"]:
+        return None
+    return f"## Report of {r['report']['sites']:,} sites\n\n" + table(
+        ["format", "time", "processor time", "memory", "written"],
+        [[name, f"{f['wall_s']:.2f} s", f"{f['cpu_s']:.2f} s", f"{f['rss_kib'] / 1024:.0f} MiB", f"{f['bytes'] / 2**20:.1f} MiB"]
+         for name, f in r["report"]["formats"].items()])
+
+
+def compare(r):
+    same = r["compare"].get("the same")
+    if not same:
+        return None
+    return "## compare, of a command and itself\n\n" + table(
+        ["repeat", "ratio", "said"], [[str(i + 1), f"{ratio:.4f} [{low:.4f}, {high:.4f}]", verdict]
+                                      for i, (ratio, low, high, verdict) in enumerate(same["lines"])])
 
 
 def mean(rows, name):
@@ -150,9 +223,7 @@ def rivals(r):
     rows = r.get("rivals")
     if not rows:
         return None
-    names = []
-    for row in rows:
-        names += [c for c in row if c not in names and c not in ("name", "plain")]
+    names = rival_names(rows)
     entries = []
     for name in names:
         known = [row[name]["ratio"] for row in rows if "ratio" in row.get(name, {})]

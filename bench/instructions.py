@@ -31,12 +31,14 @@ LOOPS = os.environ.get("MOD_ALLOC_BENCH_LOOPS", "bench_instructions")
 MODES = [("counters", "MOD_ALLOC_SAMPLE=0"), ("sampled", "MOD_ALLOC_SAMPLE=524288"), ("exact", "MOD_ALLOC_SAMPLE=1")]
 
 
-def environment(spec):
-    """LIB[:VAR=VALUE...] -> the environment that runs it."""
+def environment(spec, before=None):
+    """LIB[:VAR=VALUE...] -> the environment that runs it, with `before` preloaded in front. It holds nothing else:
+    its length decides where the stack lies, and so what a walk and a loader do."""
     lib, *settings = spec.split(":")
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("LD_PRELOAD", "MOD_ALLOC_", "MIMALLOC_"))}
-    if lib != "system":
-        env["LD_PRELOAD"] = os.path.abspath(lib)
+    env = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": "/", "LC_ALL": "C"}
+    preload = [os.path.abspath(path) for path in (before, lib if lib != "system" else None) if path]
+    if preload:
+        env["LD_PRELOAD"] = ":".join(preload)
     env["MOD_ALLOC_SEED"] = "1"  # the sampler's draws, the same each time
     for setting in settings:
         name, _, value = setting.partition("=")
@@ -44,24 +46,24 @@ def environment(spec):
     return env
 
 
-def callgrind(spec, command, directory, stdout=subprocess.DEVNULL):
+def callgrind(spec, command, directory, still=None):
     out = os.path.join(directory, "cg")
     for old in glob.glob(out + "*"):
         os.unlink(old)
     # Valgrind itself must not be preloaded: it hands LD_PRELOAD on to the program it runs.
     done = subprocess.run(
         ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--"] + command,
-        env=environment(spec), stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, text=True)
+        env=environment(spec, still), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         sys.exit(f"instructions.py: {' '.join(command)} under {spec}: status {done.returncode}\n{done.stderr[-2000:]}")
     return out, done.stderr
 
 
-def loops(spec, questions, sizes):
+def loops(spec, questions, sizes, still=None):
     """{(question, size): instructions for one more block}"""
     totals = {}
     with tempfile.TemporaryDirectory() as directory:
-        out, _ = callgrind(spec, [LOOPS, questions] + [str(s) for s in sizes], directory)
+        out, _ = callgrind(spec, [LOOPS, questions] + [str(s) for s in sizes], directory, still)
         for path in glob.glob(out + ".*"):
             with open(path) as dump:
                 text = dump.read()
@@ -78,9 +80,9 @@ def loops(spec, questions, sizes):
     return result
 
 
-def program(spec, command):
+def program(spec, command, still=None):
     with tempfile.TemporaryDirectory() as directory:
-        _, errors = callgrind(spec, command, directory)
+        _, errors = callgrind(spec, command, directory, still)
     return int(re.search(r"Collected : (\d+)", errors)[1])
 
 
@@ -132,10 +134,10 @@ def golden_of(arguments):
     for mode, spec in specs:
         # calloc and realloc of large blocks are memset and memcpy, no more
         for questions, sizes in (("pair,batch", [16, 64, 256, 1000, 4096, 40000]), ("calloc,grow", [16, 64, 1000])):
-            for key, count in loops(spec, questions, sizes).items():
+            for key, count in loops(spec, questions, sizes, arguments.still_clock).items():
                 found.setdefault(key, {})[mode] = count
     factor = os.path.join(os.path.dirname(os.path.abspath(LOOPS)), "bench_factor")
-    whole = {mode: program(spec, [factor] + GOLDEN_COMMAND) for mode, spec in specs}
+    whole = {mode: program(spec, [factor] + GOLDEN_COMMAND, arguments.still_clock) for mode, spec in specs}
     found["program", 0] = {mode: 1000 * count / whole["plain"] for mode, count in whole.items()}
     return found
 
@@ -203,6 +205,7 @@ def main():
         three.add_argument("--mimalloc", required=True)
         three.add_argument("--plain", required=True)
         three.add_argument("--ours", required=True)
+        three.add_argument("--still-clock", required=True)
         three.set_defaults(run=run)
     argv = sys.argv[1:]
     rest = []

@@ -5,7 +5,7 @@
 # Sourced by quickstart.sh and test.sh: the Debian packages each needs, and how they are installed.
 
 packages_build="build-essential cmake ninja-build pkg-config git ca-certificates dpkg-dev
-    libelf-dev libdw-dev libiberty-dev zlib1g-dev libjson-c-dev libprotobuf-c-dev protobuf-c-compiler libgsl-dev"
+    libelf-dev libdw-dev libiberty-dev zlib1g-dev libjson-c-dev libprotobuf-c-dev protobuf-c-compiler"
 packages_quickstart="python3"
 packages_test="libcriterion-dev clang libclang-rt-14-dev clang-format-14 clang-tidy-14
     gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user

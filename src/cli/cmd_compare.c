@@ -39,7 +39,7 @@ typedef struct settings {
     const char *names[COMMANDS_MAX];
     size_t name_count;
     const char *library, *plain;
-    bool checks_output, in_turns, is_quiet, skips_noise;
+    bool checks_output, in_turns, is_quiet, skips_noise, skips_counts, counts_instructions;
     uint64_t pairs, warm_ups, seed, time_seconds;
     double until; /* share; 0 = not asked for */
     int core;     /* -1 = not given */
@@ -153,6 +153,8 @@ static void take_option(const moda_cli_args *args, int option, settings *s, moda
         s->time_seconds = moda_cli_args_number(args, option, 1, 1000000);
         break;
     case MODA_CLI_OPTION_compare_warm_up: s->warm_ups = moda_cli_args_number(args, option, 0, 1000); break;
+    case MODA_CLI_OPTION_compare_skip_counts: s->skips_counts = true; break;
+    case MODA_CLI_OPTION_compare_count_instructions: s->counts_instructions = true; break;
     case MODA_CLI_OPTION_compare_turns: s->in_turns = true; break;
     case MODA_CLI_OPTION_compare_core:
         s->core = (int)moda_cli_args_number(args, option, 0, CPU_SETSIZE - 1);
@@ -301,6 +303,7 @@ static void make_variants(const moda_cli_args *args, const settings *s, moda_com
                 moda_cli_misuse(args, "more than %d combinations", MODA_COMPARE_VARIANTS_MAX);
             }
             moda_compare_variant *v = &result->variant[result->variant_count++];
+            v->instructions[0] = v->instructions[1] = NAN;
             v->command.text = args->operand[c];
             v->command.words = moda_compare_words(v->command.text);
             if (!v->command.words) {
@@ -340,11 +343,13 @@ static bool has_same_output(const moda_compare_run *a, const moda_compare_run *b
 /* Runs the variant as often as it must before it is measured; what it counts and writes is kept. */
 static void prepare_variant(const moda_compare_runner *runner, const settings *s, moda_compare_variant *v,
                             moda_compare_run *first) {
-    const uint64_t counted = v->command.has_counters ? COUNTED_RUNS : 0;
+    const uint64_t counted = v->command.has_counters && !s->skips_counts ? COUNTED_RUNS : 0;
     const uint64_t runs = counted > s->warm_ups ? counted : s->warm_ups;
     for (uint64_t i = 0; i < (runs ? runs : s->checks_output) && !v->has_failed; i++) {
         moda_compare_counts counts;
-        moda_compare_run run = moda_compare_run_counted(runner, &v->command, &counts);
+        moda_compare_command command = v->command;
+        command.has_counters = i < counted;
+        moda_compare_run run = moda_compare_run_counted(runner, &command, &counts);
         if (!run.is_done) {
             fail_variant(v, run.failure);
         } else if (i > 0 && s->checks_output && !has_same_output(&run, first)) {
@@ -357,6 +362,18 @@ static void prepare_variant(const moda_compare_runner *runner, const settings *s
             for (int m = 0; m < MODA_COMPARE_EXACTS; m++) {
                 v->varies[m] |= !counts.is_known || counts.value[m] != v->counts.value[m];
             }
+        }
+    }
+}
+
+/* Of the variants that are worth it: a command that fails by itself is not asked again. */
+static void count_instructions(const moda_cli_args *args, moda_compare_result *result) {
+    for (size_t i = 0; i < result->variant_count; i++) {
+        moda_compare_variant *v = &result->variant[i];
+        moda_compare_run run;
+        if (!v->has_failed && !moda_compare_count_instructions(&v->command, v->instructions, &run)) {
+            moda_cli_say(args, "%s: Valgrind did not count instructions: %s", v->name,
+                         run.is_done ? "it does not say how many" : run.failure);
         }
     }
 }
@@ -463,7 +480,7 @@ static void estimate_rows(moda_compare_result *result, int first_metric, int las
         moda_compare_row *row = &result->row[i];
         for (int m = first_metric; m <= last_metric; m++) {
             const size_t n = row->estimate[m].n;
-            row->estimate[m] = moda_compare_estimate_of(row->ratio[m], n, result->seed);
+            row->estimate[m] = moda_compare_estimate_of(row->ratio[m], n);
             row->median[m] = median_of(row->value[m], row->pairs);
             row->base_median[m] = median_of(row->base[m], row->pairs);
         }
@@ -660,6 +677,9 @@ int moda_cli_compare(int argc, char **argv) {
         .core = result.core, .keeps_output = s.checks_output, .has_instructions = result.has_instructions};
     moda_compare_run reference = {.is_done = false};
     prepare(&runner, &s, &result, &reference);
+    if (s.counts_instructions && !result.has_instructions) {
+        count_instructions(&args, &result);
+    }
     measure(&runner, &s, &result, &reference);
 
     if (!s.is_quiet) {

@@ -40,6 +40,7 @@ typedef struct moda_compare_variant {
     char failure[300];
     moda_compare_counts counts;       /* of the first counted run */
     bool varies[MODA_COMPARE_EXACTS]; /* the second counted run had another value */
+    double instructions[2];           /* by Valgrind, least and most of two runs; NaN = not counted */
 } moda_compare_variant;
 
 /* A variant against variant 0, pair by pair; or variant 0 against itself: the noise. */
@@ -82,6 +83,8 @@ typedef struct moda_compare_result {
 
 /* The A/A row, or NULL. */
 const moda_compare_row *moda_compare_noise(const moda_compare_result *result);
+/* Valgrind's counts against those of variant 0: NaN where one of them was not counted. */
+double moda_compare_instruction_ratio(const moda_compare_result *result, const moda_compare_variant *variant);
 /* The first variant with counters: what counts are compared with; NULL where none has. */
 const moda_compare_variant *moda_compare_counted_base(const moda_compare_result *result);
 double moda_compare_ratio(double value, double base); /* 0/0 = 1 */

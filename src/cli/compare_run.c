@@ -281,6 +281,24 @@ static void check_output(const child *c, moda_compare_run *run) {
     munmap((void *)bytes, run->output_size);
 }
 
+/* Callgrind says at each process's end "==PID== Collected : N". Added up; NaN where it never does. */
+static double collected(const child *c) {
+    static const char key[] = "Collected : ";
+    double sum = NAN;
+    struct stat file;
+    char *text;
+    if (fstat(c->errors, &file) != 0 || file.st_size == 0 || !(text = malloc((size_t)file.st_size + 1))) {
+        return sum;
+    }
+    const ssize_t got = pread(c->errors, text, (size_t)file.st_size, 0);
+    text[got > 0 ? got : 0] = '\0';
+    for (const char *at = text; (at = strstr(at, key)); at += sizeof key - 1) {
+        sum = (isnan(sum) ? 0 : sum) + strtod(at + sizeof key - 1, NULL);
+    }
+    free(text);
+    return sum;
+}
+
 static void end_child(const moda_compare_runner *runner, child *c, int status, const struct rusage *usage,
                       moda_compare_run *run) {
     struct timespec now;
@@ -303,10 +321,13 @@ static void end_child(const moda_compare_runner *runner, child *c, int status, c
     if (runner->keeps_output) {
         check_output(c, run);
     }
+    if (runner->is_under_valgrind) {
+        run->valgrind_instructions = collected(c);
+    }
 }
 
 static void begin_run(moda_compare_run *run) {
-    *run = (moda_compare_run){.is_done = false};
+    *run = (moda_compare_run){.is_done = false, .valgrind_instructions = NAN};
     for (int m = 0; m < MODA_COMPARE_MEASUREDS; m++) {
         run->measured[m] = NAN;
     }
@@ -427,4 +448,45 @@ moda_compare_run moda_compare_run_counted(const moda_compare_runner *runner,
         gather_counters(directory, counts);
     }
     return run;
+}
+
+/* ---- instructions by Valgrind ---- */
+
+bool moda_compare_count_instructions(const moda_compare_command *command, double counts[2],
+                                     moda_compare_run *run) {
+    static const char *const valgrind[] = {"valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
+                                           "--trace-children=yes", "--"};
+    enum { BEFORE = sizeof valgrind / sizeof *valgrind };
+    const moda_compare_runner runner = {.core = -1, .is_under_valgrind = true};
+    moda_compare_command counted = *command;
+    moda_compare_run runs[2];
+    size_t words = 0, settings = 0;
+    while (command->words[words]) {
+        words++;
+    }
+    while (command->settings && command->settings[settings]) {
+        settings++;
+    }
+    counts[0] = counts[1] = NAN;
+    begin_run(run);
+    counted.words = calloc(BEFORE + words + 1, sizeof *counted.words);
+    counted.settings = calloc(settings + 2, sizeof *counted.settings);
+    if (counted.words && counted.settings) {
+        memcpy(counted.words, valgrind, sizeof valgrind);
+        memcpy(counted.words + BEFORE, command->words, words * sizeof *command->words);
+        counted.settings[0] = (char[]){"MOD_ALLOC_SEED=1"};
+        if (settings) { /* later ones win */
+            memcpy(counted.settings + 1, command->settings, settings * sizeof *command->settings);
+        }
+        const moda_compare_command *const both[] = {&counted, &counted};
+        run_at_once(&runner, both, NULL, 2, runs);
+        *run = runs[!runs[1].is_done];
+        if (runs[0].is_done && runs[1].is_done) {
+            counts[0] = fmin(runs[0].valgrind_instructions, runs[1].valgrind_instructions);
+            counts[1] = fmax(runs[0].valgrind_instructions, runs[1].valgrind_instructions);
+        }
+    }
+    free(counted.words);
+    free(counted.settings);
+    return !isnan(counts[0]);
 }

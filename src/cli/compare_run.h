@@ -34,9 +34,10 @@ typedef struct moda_compare_command {
 
 /* How commands are started. */
 typedef struct moda_compare_runner {
-    int core;              /* both of a pair run on it; -1 = where the system likes */
-    bool keeps_output;     /* standard output is kept and its checksum made, else it goes to /dev/null */
-    bool has_instructions; /* the machine counts instructions for us */
+    int core;               /* both of a pair run on it; -1 = where the system likes */
+    bool keeps_output;      /* standard output is kept and its checksum made, else it goes to /dev/null */
+    bool has_instructions;  /* the machine counts instructions for us */
+    bool is_under_valgrind; /* what it says of instructions is taken */
 } moda_compare_runner;
 
 /* One run. */
@@ -45,6 +46,7 @@ typedef struct moda_compare_run {
     char failure[256];                       /* else why: one line */
     double measured[MODA_COMPARE_MEASUREDS]; /* NaN = not known */
     uint64_t output_size, output_checksum;
+    double valgrind_instructions; /* NaN = not counted */
 } moda_compare_run;
 
 /* What mod-alloc counted in one run; processes that the command started are added up. */
@@ -69,5 +71,10 @@ void moda_compare_run_pair(const moda_compare_runner *runner, const moda_compare
 /* Runs the command once with its counters written to a file. */
 moda_compare_run moda_compare_run_counted(const moda_compare_runner *runner,
                                           const moda_compare_command *command, moda_compare_counts *counts);
+
+/* Runs the command twice under Valgrind, both at a time: the instructions of all its processes, the least and
+ * the most, with one seed for mod-alloc's sampler. False with NaN where that did not work; why is in `run`. */
+bool moda_compare_count_instructions(const moda_compare_command *command, double counts[2],
+                                     moda_compare_run *run);
 
 #endif

@@ -44,6 +44,11 @@ const moda_compare_variant *moda_compare_counted_base(const moda_compare_result 
     return NULL;
 }
 
+double moda_compare_instruction_ratio(const moda_compare_result *result,
+                                      const moda_compare_variant *variant) {
+    return variant->instructions[0] / result->variant[0].instructions[0];
+}
+
 double moda_compare_ratio(double value, double base) {
     return value == 0 && base == 0 ? 1 : value / base;
 }
@@ -54,6 +59,9 @@ bool moda_compare_keeps_limit(const moda_compare_result *result, const moda_comp
     *ratio = NAN;
     if (!limit->is_exact) {
         *ratio = row->estimate[limit->metric].median;
+        if (limit->metric == MODA_COMPARE_INSTRUCTIONS && isnan(*ratio)) {
+            *ratio = moda_compare_instruction_ratio(result, v);
+        }
     } else if (v->counts.is_known && result->variant[0].counts.is_known) {
         *ratio = moda_compare_ratio((double)v->counts.value[limit->metric],
                                     (double)result->variant[0].counts.value[limit->metric]);
@@ -147,6 +155,40 @@ static const char *count_verdict(const moda_compare_variant *v, const moda_compa
                                                         : "more";
 }
 
+/* Two runs of each: where the four counts lie apart, they differ. */
+static const char *instruction_verdict(const double *value, const double *base) {
+    return value[0] > base[1]                         ? "more"
+           : value[1] < base[0]                       ? "less"
+           : value[0] < value[1] || base[0] < base[1] ? "no difference shown"
+                                                      : "equal";
+}
+
+static void walk_instructions(const moda_compare_result *result, line_visitor *visit, void *context) {
+    const double *base = result->variant[0].instructions;
+    for (size_t i = 0; i < result->variant_count && !isnan(base[0]); i++) {
+        const moda_compare_variant *v = &result->variant[i];
+        const double ratio = moda_compare_instruction_ratio(result, v);
+        if (isnan(ratio)) {
+            continue;
+        }
+        const line l = {.metric = moda_compare_measured_metrics[MODA_COMPARE_INSTRUCTIONS].key,
+                        .title = "instructions",
+                        .variant = v,
+                        .index = MODA_COMPARE_INSTRUCTIONS,
+                        .base = base[0],
+                        .value = v->instructions[0],
+                        .ratio = ratio,
+                        .low = ratio,
+                        .high = ratio,
+                        .verdict = i == 0 ? "" : instruction_verdict(v->instructions, base)};
+        visit(result, &l, context);
+    }
+}
+
+static bool has_counted(const moda_compare_result *result) {
+    return moda_compare_counted_base(result) || !isnan(result->variant[0].instructions[0]);
+}
+
 static void walk_counted(const moda_compare_result *result, line_visitor *visit, void *context) {
     const moda_compare_variant *base = moda_compare_counted_base(result);
     for (int m = 0; base && m < MODA_COMPARE_EXACTS; m++) {
@@ -170,6 +212,7 @@ static void walk_counted(const moda_compare_result *result, line_visitor *visit,
             visit(result, &l, context);
         }
     }
+    walk_instructions(result, visit, context);
 }
 
 static void walk_measured(const moda_compare_result *result, bool walks_all, line_visitor *visit,
@@ -209,11 +252,11 @@ typedef struct cells {
 
 static cells cells_of(const line *l) {
     cells c;
-    const moda_compare_unit unit =
-        l->row ? moda_compare_measured_metrics[l->index].unit : moda_compare_exact_metrics[l->index].unit;
+    const moda_compare_unit unit = l->row ? moda_compare_measured_metrics[l->index].unit
+                                          : MODA_COMPARE_COUNT; /* counted: to the last digit */
     snprintf(c.cell[0], CELL_SIZE, "%s", l->title);
     snprintf(c.cell[1], CELL_SIZE, "%s%s", l->variant->name, l->is_noise ? " (A/A)" : "");
-    moda_compare_human(l->row ? unit : MODA_COMPARE_COUNT, l->value, c.cell[2], CELL_SIZE);
+    moda_compare_human(unit, l->value, c.cell[2], CELL_SIZE);
     snprintf(c.cell[3], CELL_SIZE, "%.4f", l->ratio);
     if (l->row) {
         snprintf(c.cell[4], CELL_SIZE, "%.4f .. %.4f", l->low, l->high);
@@ -338,7 +381,7 @@ static void print_legend(const moda_compare_result *result, FILE *out, bool is_m
 static void write_tables(const moda_compare_result *result, FILE *out, bool is_markdown) {
     sheet s = {.out = out, .is_markdown = is_markdown};
     print_legend(result, out, is_markdown);
-    if (moda_compare_counted_base(result)) {
+    if (has_counted(result)) {
         add_heads(&s, counted_heads);
         walk_counted(result, add_line, &s);
         print_sheet(&s);

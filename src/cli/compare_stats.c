@@ -6,19 +6,30 @@
  * cache that others fill) disturbs both halves of a pair that run at the same moment, and goes away in
  * the quotient; what hits one half alone is an outlier, and the median does not care how far out it is.
  *
- * The interval is the percentile bootstrap (B. Efron, "Bootstrap methods: another look at the jackknife",
- * Annals of Statistics 7, 1979; Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 13):
- * draw n ratios with replacement out of the n, take their median, do so RESAMPLES times, sort: the 2.5 %
- * and 97.5 % points bound the interval. For the median this agrees with the binomial interval of order
- * statistics but for rounding (Efron 1979, section 3), so it needs no law for the noise, only that
- * pairs are independent of each other.
+ * The interval holds the median with the probability it says, for few pairs and whatever the noise is like. Of n
+ * independent ratios the number that lies below the true median is binomial (n, 1/2); so the interval from the d-th
+ * smallest to the d-th largest holds the median with probability
  *
- * With fewer than 6 pairs all of them on one side of 1 still happen by chance once in 2^(n-1) >= 1/16:
- * no verdict is given, and no width.
+ *     c(d) = 1 - 2 P(B < d) = 1 - 2 sum over i < d of choose(n, i) / 2^n
+ *
+ * exactly, for any continuous law. These come in steps (n = 10: 89.1, 97.9, 99.8 %); between the two around the wanted
+ * one the ends are interpolated as T. P. Hettmansperger and S. J. Sheather, "Confidence intervals based on interpolated
+ * order statistics" (Statistics and Probability Letters 4, 1986) have it: with c(d) >= wanted >= c(d + 1),
+ *
+ *     I = (c(d) - wanted) / (c(d) - c(d + 1)),  lambda = (n - d) I / (d + (n - 2 d) I)
+ *     end = (1 - lambda) x(d) + lambda x(d + 1), and the same from above
+ *
+ * which is within half a per cent of the wanted probability for normal and heavy-tailed noise alike (tests/compare
+ * counts it). It is what the percentile bootstrap of a median tends to (B. Efron, "Bootstrap methods: another look at
+ * the jackknife", Annals of Statistics 7, 1979, section 3, has its closed form), without the bootstrap's steps: that
+ * one was here first, and held the median in 91 to 95 % of samples of 8 to 40 where it said 95.
+ *
+ * n pairs all on one side of 1 happen by chance once in 2^(n-1): a 99 % interval needs 8 pairs, a 95 % one 6. With
+ * fewer no verdict is given, and no width.
  *
  * Laws
  *   1. low <= median <= high, and the 99 % interval holds the 95 % one.
- *   2. the same input and seed give the same output.
+ *   2. the same input gives the same output; the order of ratios does not matter.
  */
 #include "cli/compare_stats.h"
 
@@ -26,7 +37,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { RESAMPLES = 4000, PAIRS_MIN = 6 };
+/* A 99 % interval, and a 95 % interval, take so many. */
+enum { VERDICT_MIN = 8, WIDTH_MIN = 6 };
 
 /* S. Vigna's splitmix64, from "Fast splittable pseudorandom number generators" (Steele, Lea, Flood 2014). */
 uint64_t moda_compare_random(uint64_t *state) {
@@ -58,51 +70,52 @@ double moda_compare_median(double *values, size_t n) {
     return middle_of_sorted(values, n);
 }
 
-/* A resample's median without sorting it: count how often each of the sorted values was drawn, then walk
- * to the middle. */
-static double median_of_resample(const double *sorted, uint32_t *drawn, size_t n, uint64_t *random) {
-    memset(drawn, 0, n * sizeof *drawn);
-    for (size_t i = 0; i < n; i++) {
-        drawn[moda_compare_random_below(random, n)]++;
+/* The interval that holds the median with that probability; all of the values where they are too few for it. */
+static void find_interval(const double *sorted, size_t n, double wanted, double *low, double *high) {
+    /* term = choose(n, d) / 2^n, by its logarithm at first: 2^n has no room for many pairs */
+    double term = exp(-(double)n * log(2)), below = term, cover = 1 - 2 * below;
+    size_t d = 1;
+    *low = sorted[0];
+    *high = sorted[n - 1];
+    if (term <= 0) { /* more than 1074 pairs: the normal approximation is as good as exact */
+        const double z = wanted < 0.97 ? 1.959964 : 2.575829;
+        const double rank = (double)n / 2 - z * sqrt((double)n) / 2;
+        d = rank < 1 ? 1 : (size_t)rank;
+        *low = sorted[d - 1];
+        *high = sorted[n - d];
+        return;
     }
-    const size_t lower_rank = (n - 1) / 2, upper_rank = n / 2; /* equal where n is odd */
-    size_t seen = 0, i = 0;
-    while (seen + drawn[i] <= lower_rank) {
-        seen += drawn[i++];
+    if (cover < wanted) {
+        return;
     }
-    const double lower = sorted[i];
-    while (seen + drawn[i] <= upper_rank) {
-        seen += drawn[i++];
+    for (; 2 * (d + 1) <= n + 1; d++) {
+        term *= (double)(n - d + 1) / (double)d;
+        below += term;
+        const double next = 1 - 2 * below;
+        if (next < wanted) {
+            const double share = (cover - wanted) / (cover - next);
+            const double lambda = (double)(n - d) * share / ((double)d + ((double)n - 2 * (double)d) * share);
+            *low = (1 - lambda) * sorted[d - 1] + lambda * sorted[d];
+            *high = (1 - lambda) * sorted[n - d] + lambda * sorted[n - d - 1];
+            return;
+        }
+        cover = next;
     }
-    return (lower + sorted[i]) / 2;
+    *low = sorted[d - 1];
+    *high = sorted[n - d];
 }
 
-static double quantile(const double *sorted, size_t n, double share) {
-    return sorted[(size_t)lround(share * (double)(n - 1))];
-}
-
-moda_compare_estimate moda_compare_estimate_of(const double *ratios, size_t n, uint64_t seed) {
+moda_compare_estimate moda_compare_estimate_of(const double *ratios, size_t n) {
     moda_compare_estimate result = {
         .n = n, .median = NAN, .low = NAN, .high = NAN, .sure_low = NAN, .sure_high = NAN};
-    double *sorted = malloc((n + RESAMPLES) * sizeof *sorted);
-    uint32_t *drawn = malloc((n + 1) * sizeof *drawn);
-    if (n == 0 || !sorted || !drawn) {
-        goto done;
+    double *sorted = malloc((n + 1) * sizeof *sorted);
+    if (n > 0 && sorted) {
+        memcpy(sorted, ratios, n * sizeof *sorted);
+        result.median = moda_compare_median(sorted, n);
+        find_interval(sorted, n, 0.95, &result.low, &result.high);
+        find_interval(sorted, n, 0.99, &result.sure_low, &result.sure_high);
     }
-    memcpy(sorted, ratios, n * sizeof *sorted);
-    result.median = moda_compare_median(sorted, n);
-    double *medians = sorted + n;
-    for (size_t i = 0; i < RESAMPLES; i++) {
-        medians[i] = median_of_resample(sorted, drawn, n, &seed);
-    }
-    qsort(medians, RESAMPLES, sizeof *medians, by_value);
-    result.low = fmin(quantile(medians, RESAMPLES, 0.025), result.median);
-    result.high = fmax(quantile(medians, RESAMPLES, 0.975), result.median);
-    result.sure_low = fmin(quantile(medians, RESAMPLES, 0.005), result.low);
-    result.sure_high = fmax(quantile(medians, RESAMPLES, 0.995), result.high);
-done:
     free(sorted);
-    free(drawn);
     return result;
 }
 
@@ -116,12 +129,12 @@ moda_compare_verdict moda_compare_judge(const moda_compare_estimate *estimate,
     }
     const bool is_clear = estimate->sure_low > 1 || estimate->sure_high < 1;
     const bool is_noise = noise && noise->n > 0 && fabs(estimate->median - 1) <= fabs(noise->median - 1);
-    if (estimate->n < PAIRS_MIN || !is_clear || is_noise) {
+    if (estimate->n < VERDICT_MIN || !is_clear || is_noise) {
         return MODA_COMPARE_NOT_SHOWN;
     }
     return estimate->median < 1 ? MODA_COMPARE_LESS : MODA_COMPARE_MORE;
 }
 
 double moda_compare_half_width(const moda_compare_estimate *estimate) {
-    return estimate->n < PAIRS_MIN ? INFINITY : (estimate->high - estimate->low) / 2;
+    return estimate->n < WIDTH_MIN ? INFINITY : (estimate->high - estimate->low) / 2;
 }

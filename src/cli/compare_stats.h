@@ -3,7 +3,7 @@
  * compare_stats.h - medians of paired ratios, how sure they are, and what may be said of them.
  *
  * Called by cmd_compare.c after each round of pairs. Memory: one scratch array per call, from malloc.
- * Pure functions: the same ratios and seed give the same figures.
+ * Pure functions: the same ratios give the same figures.
  */
 #ifndef MODA_CLI_COMPARE_STATS_H
 #define MODA_CLI_COMPARE_STATS_H
@@ -23,11 +23,11 @@ double moda_compare_median(double *values, size_t n);
 typedef struct moda_compare_estimate {
     size_t n;                   /* pairs behind it */
     double median;              /* of the ratios */
-    double low, high;           /* 95 % bootstrap interval of the median */
+    double low, high;           /* 95 % interval of the median; all values below 6 pairs */
     double sure_low, sure_high; /* 99 % interval: what a verdict needs */
 } moda_compare_estimate;
 
-moda_compare_estimate moda_compare_estimate_of(const double *ratios, size_t n, uint64_t seed);
+moda_compare_estimate moda_compare_estimate_of(const double *ratios, size_t n);
 
 typedef enum moda_compare_verdict {
     MODA_COMPARE_NOT_SHOWN, /* no difference shown by this many pairs */
