@@ -5,11 +5,10 @@
  * A thread's shard knows its own highest balance exactly (the mark). With one thread that is the
  * process's, but for what other slots hold, which then stands still: so the peak is exact. With several
  * threads marks of different moments cannot be added; instead each thread makes its balance known
- * when it has allocated MODA_PUBLISH_BYTES, and the sum of the known balances, when it is above the peak by
- * enough to matter, is confirmed by reading all shards (the known balances are too high where a
- * thread has since freed). So the peak is never too high, and low by at most
- * (threads - 1) x (MODA_VERIFY_BYTES + MODA_PUBLISH_BYTES) and what the publishing thread itself freed
- * meanwhile.
+ * when it has allocated MODA_PUBLISH_BYTES, unless it is within MODA_LEVEL_BYTES of what is known, and the sum of
+ * the known balances, when it is above the peak by enough to matter, is confirmed by reading all shards (the known
+ * balances are too high where a thread has since freed). So the peak is never too high, and low by at most
+ * (threads - 1) x MODA_VERIFY_BYTES + threads x (MODA_PUBLISH_BYTES + MODA_LEVEL_BYTES).
  *
  * No lock: a signal handler may allocate, and so come here, while its thread is in the middle of this.
  */
@@ -156,23 +155,43 @@ static void publish_others(void) {
     }
 }
 
-void moda_shard_publish(moda_shard *shard) {
+static void publish(moda_shard *shard, int64_t balance) {
     moda_region_header *header = moda_region();
-    const int64_t balance = moda_shard_balance(shard);
     const int64_t old = __atomic_exchange_n(&shard->published, balance, __ATOMIC_RELAXED);
     const int64_t sum = moda_add_relaxed(&header->published_sum, balance - old) + balance - old;
     const uint32_t threads = moda_load_relaxed(&header->threads_now);
-    if (threads == 1) {
-        if (!is_solo(shard)) {
-            begin_solo(shard);
-        }
-        const moda_peak_mark high = solo_high(shard);
-        if (high.bytes > moda_peak_level()) {
-            moda_peak_offer(high.bytes, high.count);
-        }
-    } else if (sum > moda_peak_level() + (int64_t)(threads - 1) * MODA_VERIFY_BYTES) {
+    if (threads > 1 && sum > moda_peak_level() + (int64_t)(threads - 1) * MODA_VERIFY_BYTES) {
         publish_others();
         offer_sum();
+    }
+}
+
+static void look_for_peak_solo(moda_shard *shard) {
+    if (!is_solo(shard)) {
+        begin_solo(shard);
+    }
+    const moda_peak_mark high = solo_high(shard);
+    if (high.bytes > moda_peak_level()) {
+        moda_peak_offer(high.bytes, high.count);
+    }
+}
+
+void moda_shard_publish(moda_shard *shard) {
+    publish(shard, moda_shard_balance(shard));
+    if (moda_load_relaxed(&moda_region()->threads_now) == 1) {
+        look_for_peak_solo(shard);
+    }
+}
+
+/* A thread whose balance stays where it is known to be writes no line that another one reads. */
+void moda_shard_visit(moda_shard *shard) {
+    const int64_t balance = moda_shard_balance(shard);
+    const uint64_t moved = (uint64_t)(balance - moda_load_relaxed(&shard->published)) + MODA_LEVEL_BYTES;
+    if (moved > 2 * MODA_LEVEL_BYTES) {
+        publish(shard, balance);
+    }
+    if (moda_load_relaxed(&moda_region()->threads_now) == 1) {
+        look_for_peak_solo(shard);
     }
 }
 

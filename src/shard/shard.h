@@ -20,14 +20,16 @@
 #include "mod_alloc.h"
 #include "region/layout.h"
 
-/* A thread makes its balance known at the latest after it has allocated this many bytes; and MODA_VERIFY_BYTES
- * may be lost besides, for each thread but one. Together, for n threads, n x 192 + (n - 1) x 128 KiB: never
- * more than the (n - 1) x 512 KiB that the public header promises. */
+/* A thread looks whether to make its balance known at the latest after it has allocated this many bytes, and does
+ * if the balance is further than MODA_LEVEL_BYTES from what is known. MODA_VERIFY_BYTES may be lost besides, for each
+ * thread but one. Together, for n threads, n x (192 + 16) + (n - 1) x 96 KiB: never more than the (n - 1) x 512 KiB that
+ * the public header promises. */
 #define MODA_PUBLISH_BYTES (192 * 1024)
+#define MODA_LEVEL_BYTES (16 * 1024)
 
 /* What a new sum of balances must exceed the peak by, for each thread but one, before all shards are read to
  * confirm it. */
-#define MODA_VERIFY_BYTES (128 * 1024)
+#define MODA_VERIFY_BYTES (96 * 1024)
 
 /* The calling thread's shard; NULL before its first allocation and after its last destructor. */
 extern MODA_TLS moda_shard *moda_shard_of_thread MODA_HIDDEN;
@@ -140,8 +142,11 @@ void moda_shard_orphan_malloc(size_t block_size, size_t requested);
 void moda_shard_orphan_free(size_t block_size);
 void moda_shard_orphan_realloc(int64_t growth, size_t requested);
 
-/* The slow paths' part: makes the balance known, looks for a new peak. Own shard only. */
+/* Makes the balance known, looks for a new peak. Own shard only. */
 void moda_shard_publish(moda_shard *shard);
+
+/* The slow paths' part, each MODA_PUBLISH_BYTES: the same, where the balance is not level. */
+void moda_shard_visit(moda_shard *shard);
 
 /* Every-allocation mode, before the free of a tracked block: if the heap stands at its peak, that peak is
  * noted now, so that each site's live figures at it are kept. */
