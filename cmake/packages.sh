@@ -7,7 +7,7 @@
 packages_build="build-essential cmake ninja-build pkg-config git ca-certificates dpkg-dev
     libelf-dev libdw-dev libiberty-dev zlib1g-dev libjson-c-dev libprotobuf-c-dev protobuf-c-compiler"
 packages_quickstart="python3"
-packages_test="libcriterion-dev clang libclang-rt-14-dev clang-format-14 clang-tidy-14
+packages_test="libcriterion-dev clang libclang-rt-14-dev llvm-14 clang-format-14 clang-tidy-14
     gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
     valgrind gdb libunwind-dev libbenchmark-dev sqlite3 python3 perl jq lua5.4 libxml2-utils"
 

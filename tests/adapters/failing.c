@@ -14,7 +14,8 @@
 static void *volatile sink;
 
 __attribute__((noinline)) void make_a_list(void) {
-    for (int i = 0; i < 4; i++) {
+    /* volatile: one call in the text stays one in the code, where clang would unroll it into four sites */
+    for (volatile int left = 4; left > 0; left--) {
         sink = malloc(100);
     }
 }

@@ -64,6 +64,12 @@ static const char *place_tail(const char *place) {
     return slash != NULL ? slash + 1 : place;
 }
 
+/* "??:0", "file.c:?" and, from the symbol table, "object.o:0" */
+static bool names_no_line(const char *place) {
+    const char *const line = strrchr(place, ':');
+    return line == NULL || strcmp(line, ":0") == 0 || strcmp(line, ":?") == 0;
+}
+
 /* Names without arguments and suffixes: the two demanglers print some of them differently, and addr2line says
  * "f.localalias" for f. */
 static bool same_function(const char *ours, const char *theirs) {
@@ -90,7 +96,7 @@ static tally compare(const char *path, size_t count) {
         fprintf(addresses, "0x%lx\n", (unsigned long)lookups[i].address);
     fclose(addresses);
     char command[8192];
-    snprintf(command, sizeof command, "addr2line -a -i -f -C -e '%s' < %s", path, list);
+    snprintf(command, sizeof command, MODA_TEST_ADDR2LINE " -a -i -f -C -e '%s' < %s", path, list);
     FILE *const theirs = popen(command, "r");
     cr_assert_not_null(theirs);
     tally t = {.addresses = count};
@@ -99,7 +105,7 @@ static tally compare(const char *path, size_t count) {
     for (size_t i = 0; i < count && has_line; i++) {
         uint32_t depth = 0;
         while ((has_line = fgets(e.function, sizeof e.function, theirs) != NULL)
-               && strncmp(e.function, "0x0000", 6) != 0) {
+               && strncmp(e.function, "0x", 2) != 0) {
             cr_assert_not_null(fgets(e.place, sizeof e.place, theirs));
             cut_line(e.function);
             cut_line(e.place);
@@ -115,15 +121,9 @@ static tally compare(const char *path, size_t count) {
                 continue;
             t.functions += same_function(ours->function, e.function);
             char place[4096];
-            if (ours->file == NULL)
-                snprintf(place, sizeof place, "?");
-            else if (ours->line == 0)
-                snprintf(place, sizeof place, "%s:?", place_tail(ours->file));
-            else
-                snprintf(place, sizeof place, "%s:%u", place_tail(ours->file), ours->line);
-            t.places += strcmp(place, place_tail(e.place)) == 0
-                        || (ours->line == 0 && strstr(e.place, "?") != NULL)
-                        || (ours->file == NULL && strstr(e.place, "??:") != NULL);
+            snprintf(place, sizeof place, "%s:%u", ours->file != NULL ? place_tail(ours->file) : "",
+                     ours->line);
+            t.places += ours->line == 0 ? names_no_line(e.place) : strcmp(place, place_tail(e.place)) == 0;
         }
         t.same_depth += depth == lookups[i].symbol_count;
     }
@@ -147,7 +147,8 @@ static void expect_agreement(const char *path, size_t count, double least_functi
                   t.same_depth, t.addresses);
 }
 
-/* What is left: padding between functions, where addr2line takes the nearest symbol before and we name nothing;
+/* addr2line is that of the compiler's own tools: binutils' misses inlined calls in DWARF 5 as clang writes it.
+ * What is left: padding between functions, where addr2line takes the nearest symbol before and we name nothing;
  * names of aliases. In C++ also inlined templates over local types, whose namespace only their mangled names
  * would say, and gcc leaves those out: f for std::f, in one frame of a hundred. */
 Test(symbolize, agrees_with_addr2line_on_our_own_library) {
