@@ -11,11 +11,7 @@ failed=0
 compile() { # file, compiler, flags
     file=$1
     shift
-    case $file in
-    *.hpp) include=$file ;;
-    *) include=$file ;;
-    esac
-    if ! output=$(printf '#include "%s"\n#include "%s"\n' "$include" "$include" | "$@" -fsyntax-only - 2>&1); then
+    if ! output=$(printf '#include "%s"\n#include "%s"\n' "$file" "$file" | "$@" -fsyntax-only - 2>&1); then
         echo "headers.sh: $file does not compile alone with: $*" >&2
         echo "$output" | head -8 >&2
         failed=1
@@ -45,6 +41,6 @@ for header in "$source"/src/*/*.h; do
     */port/heap_inline.h | */port/v*) continue ;;
     esac
     compile "$header" "$cc" -x c -std=c17 -D_GNU_SOURCE -Wall -Wextra -Werror -Wno-unused-function \
-        -DMODA_ASSERT_LEVEL=0 -DMODA_VERSION_TEXT='"0"' -DMODA_MIMALLOC_VERSION_TEXT='"0"' -I"$source/include" -I"$source/src"
+        -DMODA_ASSERT_LEVEL=0 -I"$source/include" -I"$source/src"
 done
 exit $failed
