@@ -234,9 +234,12 @@ __attribute__((noinline)) moda_site *make_region_site_here(make_region *region, 
     void *addresses[64];
     uint64_t frames[64];
     const int count = backtrace(addresses, 64);
-    for (int i = 1; i < count; i++)
-        frames[i - 1] = (uint64_t)(uintptr_t)addresses[i];
-    return make_region_site(region, frames, count > 1 ? (uint32_t)count - 1 : 0, maker);
+    int caller = 1; /* in front of it: this function, and under a sanitizer what stands before backtrace */
+    while (caller < count && addresses[caller] != __builtin_return_address(0))
+        caller++;
+    for (int i = caller; i < count; i++)
+        frames[i - caller] = (uint64_t)(uintptr_t)addresses[i];
+    return make_region_site(region, frames, (uint32_t)(count - caller), maker);
 }
 
 void make_region_pass_time(make_region *region, uint64_t ns) {
