@@ -53,14 +53,16 @@ MODA_INLINE uint64_t moda_live_check_of(const moda_live_header *header) {
     return ((uint64_t)(uintptr_t)header ^ moda_live_secret) * 0x9E3779B97F4A7C15u | 1;
 }
 
+MODA_INLINE uint16_t moda_live_fold(uint64_t words) {
+    words ^= words >> 32;
+    return (uint16_t)(words ^ words >> 16);
+}
+
 MODA_INLINE uint16_t moda_live_sum_of(const moda_live_header *header) {
     uint64_t words[6];
     __builtin_memcpy(words, header, sizeof words);
-    const uint64_t without_sum = words[4] & 0xFFFFFFFFFFFFu;
-    uint64_t sum = words[1] ^ words[2] ^ words[3] ^ without_sum ^ words[5];
-    sum ^= sum >> 32;
-    sum ^= sum >> 16;
-    return (uint16_t)sum;
+    const uint64_t without_sum = words[4] & MODA_LIVE_SIZE_MAX;
+    return moda_live_fold(words[1] ^ words[2] ^ words[3] ^ without_sum ^ words[5]);
 }
 
 /* What a header says after the block's end, in the second word: the first becomes the free list's link. */
@@ -78,10 +80,48 @@ MODA_INLINE bool moda_live_is_buried(const moda_live_header *header) {
     return header->birth == moda_live_tombstone_of(header);
 }
 
-/* Fills in check and sum, last. */
-MODA_INLINE void moda_live_seal(moda_live_header *header) {
-    header->sum = moda_live_sum_of(header);
-    header->check = moda_live_check_of(header);
+/* What is known of a block when it begins. */
+typedef struct moda_live_birth {
+    uint64_t ticks;
+    uint64_t requested;
+    uint64_t block_size;
+    float weight;
+    uint32_t slot;
+    uint32_t offset;
+    uint32_t unusable;
+} moda_live_birth;
+
+/* Writes the header, whole words at a time: a load of one that was written in halves waits for them. */
+MODA_INLINE void moda_live_write(moda_live_header *header, const moda_live_birth *birth, moda_ref site) {
+    uint32_t weight;
+    __builtin_memcpy(&weight, &birth->weight, sizeof weight);
+    uint64_t words[6] = {
+        moda_live_check_of(header),
+        birth->ticks,
+        site | (uint64_t)weight << 32,
+        (birth->requested & MODA_LIVE_SIZE_MAX) | (uint64_t)birth->slot << 48,
+        birth->block_size & MODA_LIVE_SIZE_MAX,
+        birth->offset | (uint64_t)birth->unusable << 32,
+    };
+    words[4] |= (uint64_t)moda_live_fold(words[1] ^ words[2] ^ words[3] ^ words[4] ^ words[5]) << 48;
+    __builtin_memcpy(header, words, sizeof words);
+}
+_Static_assert(offsetof(moda_live_header, birth) == 8 && offsetof(moda_live_header, site) == 16
+                   && offsetof(moda_live_header, weight) == 20 && offsetof(moda_live_header, offset) == 40
+                   && offsetof(moda_live_header, unusable) == 44,
+               "the words of moda_live_write");
+
+/* The same block, in short: for one that gets another site. */
+MODA_INLINE moda_live_birth moda_live_birth_of(const moda_live_header *header) {
+    return (moda_live_birth){
+        .ticks = header->birth,
+        .requested = header->requested,
+        .block_size = header->block_size,
+        .weight = header->weight,
+        .slot = header->slot,
+        .offset = header->offset,
+        .unusable = header->unusable,
+    };
 }
 
 MODA_INLINE bool moda_live_is_header(const moda_live_header *header) {

@@ -49,10 +49,10 @@ uint64_t moda_sampler_weight_fixed(uint64_t *stream, size_t size, uint64_t mean)
 
 /* To and from the float that a block's header keeps: without loss for what the function above gives. */
 MODA_INLINE float moda_sampler_pack_weight(uint64_t weight_fixed) {
-    return (float)weight_fixed;
+    return (float)(int64_t)weight_fixed;
 }
 MODA_INLINE uint64_t moda_sampler_unpack_weight(float weight) {
-    return (uint64_t)weight;
+    return (uint64_t)(int64_t)weight;
 }
 
 /* Weight x bytes, rounded. Where every allocation is a sample each weight is 1. */

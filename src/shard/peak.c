@@ -195,7 +195,7 @@ void moda_shard_visit(moda_shard *shard) {
     }
 }
 
-void moda_shard_note_peak(moda_shard *shard) {
+void moda_shard_note_peak(moda_shard *shard, uint64_t now_ticks) {
     moda_region_header *header = moda_region();
     if (!is_solo(shard)) {
         return; /* known to the publish threshold only */
@@ -204,9 +204,9 @@ void moda_shard_note_peak(moda_shard *shard) {
     if (sum > moda_load_relaxed(&header->peak_bytes)) {
         offer_solo(shard);
     } else if (sum == moda_load_relaxed(&header->peak_bytes)) {
-        /* The latest of equal peaks is the one that sites are shown at, as in DHAT. */
-        moda_add_relaxed(&header->peak_epoch, 1);
-        moda_store_relaxed(&header->peak_ticks, moda_ticks());
+        /* The latest of equal peaks is the one that sites are shown at, as in DHAT. Nobody else is there to count. */
+        moda_own_increment(&header->peak_epoch);
+        moda_store_relaxed(&header->peak_ticks, now_ticks);
     }
 }
 
@@ -280,6 +280,8 @@ void moda_peak_fork_child(void) {
     }
     moda_totals totals;
     moda_totals_read(&totals);
+    moda_store_relaxed(&header->inherited_bytes, totals.balance);
+    moda_store_relaxed(&header->inherited_count, totals.live);
     moda_store_relaxed(&header->peak_bytes, totals.balance);
     moda_store_relaxed(&header->peak_live, totals.live);
     moda_add_relaxed(&header->peak_epoch, 1);

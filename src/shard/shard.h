@@ -150,7 +150,7 @@ void moda_shard_visit(moda_shard *shard);
 
 /* Every-allocation mode, before the free of a tracked block: if the heap stands at its peak, that peak is
  * noted now, so that each site's live figures at it are kept. */
-void moda_shard_note_peak(moda_shard *shard);
+void moda_shard_note_peak(moda_shard *shard, uint64_t now_ticks);
 
 /* The highest balance of this thread since it took the slot. */
 moda_peak_mark moda_shard_thread_peak(const moda_shard *shard);

@@ -26,7 +26,7 @@
  * site all the time were not seen. The victim among two is chosen by the parity of one's seq: as good as
  * chance, and free.
  */
-#include "site/deltas.h"
+#include "site/count.h"
 
 #include "os/os.h"
 #include "region/region.h"
@@ -44,10 +44,8 @@
 
 /* ---- time: which lives are short ---- */
 
-/* MOD_ALLOC_SHORT_LIVED in ticks, and when to work it out anew: each time the process has twice the age, and so
- * knows the speed of the ticks twice as well. Any thread; torn between the two it is as good. */
-static uint64_t short_lived_ticks;
-static uint64_t next_calibration;
+uint64_t moda_site_short_lived_ticks;
+uint64_t moda_site_next_calibration;
 
 MODA_COLD static void calibrate(uint64_t now_ticks) {
     const moda_region_header *header = moda_region();
@@ -57,8 +55,8 @@ MODA_COLD static void calibrate(uint64_t now_ticks) {
         return;
     }
     const double in_ticks = (double)header->short_lived_ns * ((double)ticks / (double)ns);
-    store(&short_lived_ticks, in_ticks < 0x1p63 ? (uint64_t)in_ticks : UINT64_MAX);
-    store(&next_calibration, now_ticks + ticks);
+    store(&moda_site_short_lived_ticks, in_ticks < 0x1p63 ? (uint64_t)in_ticks : UINT64_MAX);
+    store(&moda_site_next_calibration, now_ticks + ticks);
 }
 
 /* ---- the arithmetic: on a delta's or a site's counts ---- */
@@ -67,115 +65,29 @@ MODA_INLINE void add_signed(int64_t *word, int64_t n) {
     store(word, load(word) + n);
 }
 
-MODA_INLINE int64_t live_count(const moda_site_counts *c) {
-    return (int64_t)(load(&c->alloc_count) - load(&c->free_count));
-}
-
-MODA_INLINE int64_t live_bytes(const moda_site_counts *c) {
-    return (int64_t)(load(&c->alloc_bytes) - load(&c->free_bytes));
-}
-
-MODA_INLINE int64_t live_requested(const moda_site_counts *c) {
-    return (int64_t)(load(&c->alloc_requested) - load(&c->free_requested));
-}
-
-/* Law 3. */
-MODA_INLINE void keep_at_peak(moda_site_counts *c) {
-    const uint64_t epoch = load(&moda_region()->peak_epoch);
-    if (moda_unlikely(load(&c->at_peak_epoch) != epoch)) {
-        store(&c->at_peak_count, live_count(c));
-        store(&c->at_peak_bytes, live_bytes(c));
-        store(&c->at_peak_requested, live_requested(c));
-        store(&c->at_peak_epoch, epoch);
-    }
-}
-
-/* Law 4. */
-MODA_INLINE void keep_own_peak(moda_site_counts *c) {
-    const int64_t live = live_bytes(c);
-    if (live > load(&c->peak_bytes)) {
-        store(&c->peak_bytes, live);
-        store(&c->peak_count, live_count(c));
-    }
-}
-
-/* A sample times its weight. In locals, since the compiler can't know that counts don't lie over it. */
-typedef struct weighed {
-    uint64_t weight_fixed, bytes, requested;
-} weighed;
-
-MODA_INLINE weighed weigh(const moda_sample *sample) {
-    weighed w = {.weight_fixed = sample->weight_fixed, .bytes = sample->size, .requested = sample->requested};
-    if (moda_unlikely(w.weight_fixed != MODA_COUNT_ONE)) {
-        w.bytes = moda_sampler_weigh(w.weight_fixed, w.bytes);
-        w.requested = moda_sampler_weigh(w.weight_fixed, w.requested);
-    }
-    return w;
-}
-
-MODA_INLINE void count_alloc(moda_site_counts *c, const moda_sample *sample) {
-    const weighed w = weigh(sample);
-    keep_at_peak(c);
-    moda_own_increment(&c->alloc_samples);
-    moda_own_add(&c->alloc_count, w.weight_fixed);
-    moda_own_add(&c->alloc_bytes, w.bytes);
-    moda_own_add(&c->alloc_requested, w.requested);
-}
-
-MODA_INLINE void count_leaving(moda_site_counts *c, const moda_sample *sample) {
-    const weighed w = weigh(sample);
-    keep_at_peak(c);
-    keep_own_peak(c);
-    moda_own_increment(&c->free_samples);
-    moda_own_add(&c->free_count, w.weight_fixed);
-    moda_own_add(&c->free_bytes, w.bytes);
-    moda_own_add(&c->free_requested, w.requested);
-}
-
-MODA_INLINE void count_lifetime(moda_site_counts *c, const moda_sample *sample, const moda_sample_end *end) {
-    /* Cores' clocks may differ by a little: no life is shorter than nothing. */
-    const uint64_t ticks = end->now_ticks > end->birth_ticks ? end->now_ticks - end->birth_ticks : 0;
-    const uint64_t weight_fixed = sample->weight_fixed;
-    const bool is_remote = end->is_remote;
-    moda_own_add(&c->lifetime_count, weight_fixed);
-    moda_own_add(&c->lifetime_sum, moda_sampler_weigh(weight_fixed, ticks));
-    if (ticks < load(&c->lifetime_min)) {
-        store(&c->lifetime_min, ticks);
-    }
-    if (ticks > load(&c->lifetime_max)) {
-        store(&c->lifetime_max, ticks);
-    }
-    if (ticks < load(&short_lived_ticks)) {
-        moda_own_add(&c->short_lived_count, weight_fixed);
-    }
-    if (moda_unlikely(is_remote)) {
-        moda_own_add(&c->remote_free_count, weight_fixed);
-    }
-}
-
 /* Takes into `c` a peak of `above` bytes over what is live there now. */
 MODA_INLINE void take_peak(moda_site_counts *c, int64_t above_bytes, int64_t above_count) {
-    const int64_t bytes = live_bytes(c) + above_bytes;
+    const int64_t bytes = moda_site_live_bytes(c) + above_bytes;
     if (bytes > load(&c->peak_bytes)) {
         store(&c->peak_bytes, bytes);
-        store(&c->peak_count, live_count(c) + above_count);
+        store(&c->peak_count, moda_site_live_count(c) + above_count);
     }
 }
 
 /* Adds the delta `d` to `c`. The two peaks first: they stand on what is live before. */
 static void add_counts(moda_site_counts *c, const moda_site_counts *d, uint64_t epoch) {
     if (load(&c->at_peak_epoch) != epoch) {
-        store(&c->at_peak_count, live_count(c));
-        store(&c->at_peak_bytes, live_bytes(c));
-        store(&c->at_peak_requested, live_requested(c));
+        store(&c->at_peak_count, moda_site_live_count(c));
+        store(&c->at_peak_bytes, moda_site_live_bytes(c));
+        store(&c->at_peak_requested, moda_site_live_requested(c));
         store(&c->at_peak_epoch, epoch);
     }
     const bool has_peak = d->at_peak_epoch == epoch;
-    add_signed(&c->at_peak_count, has_peak ? d->at_peak_count : live_count(d));
-    add_signed(&c->at_peak_bytes, has_peak ? d->at_peak_bytes : live_bytes(d));
-    add_signed(&c->at_peak_requested, has_peak ? d->at_peak_requested : live_requested(d));
+    add_signed(&c->at_peak_count, has_peak ? d->at_peak_count : moda_site_live_count(d));
+    add_signed(&c->at_peak_bytes, has_peak ? d->at_peak_bytes : moda_site_live_bytes(d));
+    add_signed(&c->at_peak_requested, has_peak ? d->at_peak_requested : moda_site_live_requested(d));
     take_peak(c, d->peak_bytes, d->peak_count);
-    take_peak(c, live_bytes(d), live_count(d));
+    take_peak(c, moda_site_live_bytes(d), moda_site_live_count(d));
     moda_own_add(&c->alloc_samples, d->alloc_samples);
     moda_own_add(&c->alloc_count, d->alloc_count);
     moda_own_add(&c->alloc_bytes, d->alloc_bytes);
@@ -225,24 +137,6 @@ static void unlock_site(moda_site *site, bool is_locked) {
 
 /* ---- a thread's deltas ---- */
 
-/* Odd whatever it was: one that a fork or a dead thread left odd is so taken up again. The value is handed
- * on to the end: reading it again there would wait for this store (3 ns of a pair at one hot site). */
-MODA_INLINE uint32_t begin_change(moda_site_delta *delta) {
-    const uint32_t seq = load(&delta->seq) | 1u;
-    store(&delta->seq, seq);
-    __atomic_thread_fence(__ATOMIC_RELEASE);
-    return seq;
-}
-
-MODA_INLINE void end_change(moda_site_delta *delta, uint32_t seq) {
-    moda_store_release(&delta->seq, seq + 1);
-}
-
-/* The set of two where a site's delta can be. */
-MODA_INLINE moda_site_delta *set_of(moda_delta_cache *cache, moda_ref site) {
-    return &cache->delta[((site * UINT32_C(0x9e3779b1)) >> 16) & (cache->entries - 2)];
-}
-
 static void clear(moda_site_delta *delta, moda_ref site) {
     moda_site_counts *c = &delta->counts;
     store(&delta->site, site);
@@ -257,12 +151,12 @@ static void clear(moda_site_delta *delta, moda_ref site) {
 static void evict(moda_site_delta *delta, moda_ref next) {
     moda_site *site = moda_region_at(delta->site);
     const bool is_locked = site != NULL && lock_site(site);
-    const uint32_t seq = begin_change(delta);
+    const uint32_t seq = moda_site_begin_change(delta);
     if (site != NULL) {
         add_counts(&site->counts, &delta->counts, load(&moda_region()->peak_epoch));
     }
     clear(delta, next);
-    end_change(delta, seq);
+    moda_site_end_change(delta, seq);
     if (site != NULL) {
         unlock_site(site, is_locked);
     }
@@ -308,28 +202,15 @@ MODA_COLD static moda_site_delta *take_entry(moda_shard *shard, moda_ref site) {
     if (cache == NULL) {
         return NULL;
     }
-    moda_site_delta *set = set_of(cache, site);
+    moda_site_delta *set = moda_site_set_of(cache, site);
     moda_site_delta *entry = &set[set[0].site == 0 ? 0 : set[1].site == 0 ? 1 : (set[0].seq >> 1) & 1];
     evict(entry, site);
     return entry;
 }
 
-/* The calling thread's delta for a site; NULL if there is none (yet). */
-MODA_INLINE moda_site_delta *find_delta(const moda_shard *shard, const moda_site *site) {
-    if (moda_unlikely(shard == NULL || shard->deltas == 0)) {
-        return NULL;
-    }
-    const moda_ref ref = moda_region_ref(site);
-    moda_site_delta *set = set_of(moda_region_at(shard->deltas), ref);
-    if (moda_likely(set[0].site == ref)) {
-        return &set[0];
-    }
-    return set[1].site == ref ? &set[1] : NULL;
-}
-
 /* The same, or a new one; NULL: count at the site. */
 static moda_site_delta *provide_delta(moda_shard *shard, const moda_site *site) {
-    moda_site_delta *delta = find_delta(shard, site);
+    moda_site_delta *delta = moda_site_find_delta(shard, moda_region_ref(site));
     if (delta != NULL || shard == NULL || shard->state == MODA_SLOT_ORPHAN) {
         return delta;
     }
@@ -338,31 +219,26 @@ static moda_site_delta *provide_delta(moda_shard *shard, const moda_site *site) 
 
 /* ---- counting: the common case is a leaf, all else a tail call ---- */
 
-MODA_INLINE void count_free(moda_site_counts *c, const moda_sample *sample, const moda_sample_end *end) {
-    count_leaving(c, sample);
-    count_lifetime(c, sample, end);
-}
-
 typedef enum event { EVENT_ALLOC, EVENT_FREE, EVENT_MOVED } event;
 
 static void count(moda_site_counts *c, event what, const moda_sample *sample, const moda_sample_end *end) {
     switch (what) {
-    case EVENT_ALLOC: count_alloc(c, sample); break;
-    case EVENT_FREE: count_free(c, sample, end); break;
-    case EVENT_MOVED: count_leaving(c, sample); break;
+    case EVENT_ALLOC: moda_site_add_alloc(c, sample); break;
+    case EVENT_FREE: moda_site_add_free(c, sample, end); break;
+    case EVENT_MOVED: moda_site_add_leaving(c, sample); break;
     }
 }
 
 MODA_COLD static void count_slow(moda_shard *shard, moda_site *site, event what, const moda_sample *sample,
                                  const moda_sample_end *end) {
-    if (what == EVENT_FREE && end->now_ticks >= load(&next_calibration)) {
+    if (what == EVENT_FREE && end->now_ticks >= load(&moda_site_next_calibration)) {
         calibrate(end->now_ticks);
     }
     moda_site_delta *delta = provide_delta(shard, site);
     if (delta != NULL) {
-        const uint32_t seq = begin_change(delta);
+        const uint32_t seq = moda_site_begin_change(delta);
         count(&delta->counts, what, sample, end);
-        end_change(delta, seq);
+        moda_site_end_change(delta, seq);
         return;
     }
     const bool is_locked = lock_site(site);
@@ -371,48 +247,30 @@ MODA_COLD static void count_slow(moda_shard *shard, moda_site *site, event what,
 }
 
 void moda_site_count_alloc(moda_shard *shard, moda_site *site, const moda_sample *sample) {
-    moda_site_delta *delta = find_delta(shard, site);
-    if (moda_unlikely(delta == NULL)) {
+    if (moda_unlikely(!moda_site_try_count_alloc(shard, moda_region_ref(site), sample))) {
         count_slow(shard, site, EVENT_ALLOC, sample, NULL);
-        return;
     }
-    const uint32_t seq = begin_change(delta);
-    count_alloc(&delta->counts, sample);
-    end_change(delta, seq);
 }
 
 void moda_site_count_free(moda_shard *shard, moda_site *site, const moda_sample *sample,
                           const moda_sample_end *end) {
-    moda_site_delta *delta = find_delta(shard, site);
-    if (moda_unlikely(delta == NULL || end->now_ticks >= load(&next_calibration))) {
+    if (moda_unlikely(!moda_site_try_count_free(shard, moda_region_ref(site), sample, end))) {
         count_slow(shard, site, EVENT_FREE, sample, end);
-        return;
     }
-    const uint32_t seq = begin_change(delta);
-    count_free(&delta->counts, sample, end);
-    end_change(delta, seq);
 }
 
 void moda_site_count_moved(moda_shard *shard, moda_site *site, const moda_sample *sample) {
     count_slow(shard, site, EVENT_MOVED, sample, NULL);
 }
 
-static uint32_t size_class(uint64_t size) {
-    const uint32_t class = size <= 1 ? 0 : 64 - (uint32_t)__builtin_clzll(size - 1);
-    return class < MODA_SIZE_CLASSES ? class : MODA_SIZE_CLASSES - 1;
-}
-
 void moda_site_note_sample(moda_shard *shard, uint8_t walk_end, const moda_sample *sample) {
-    uint64_t *of_class = &shard->size_samples[size_class(sample->size)];
-    if (moda_unlikely(shard->state == MODA_SLOT_ORPHAN)) {
-        (void)moda_add_relaxed(&shard->samples, 1);
-        (void)moda_add_relaxed(&shard->walks[walk_end % 6], 1);
-        (void)moda_add_relaxed(of_class, sample->weight_fixed);
+    if (moda_likely(shard->state != MODA_SLOT_ORPHAN)) {
+        moda_site_note_own_sample(shard, walk_end, sample);
         return;
     }
-    moda_own_increment(&shard->samples);
-    moda_own_increment(&shard->walks[walk_end % 6]);
-    moda_own_add(of_class, sample->weight_fixed);
+    (void)moda_add_relaxed(&shard->samples, 1);
+    (void)moda_add_relaxed(&shard->walks[walk_end], 1);
+    (void)moda_add_relaxed(&shard->size_samples[moda_site_size_class(sample->size)], sample->weight_fixed);
 }
 
 /* ---- reading ---- */
@@ -448,7 +306,7 @@ static bool add_deltas(moda_site_counts *counts, moda_ref ref, uint64_t epoch) {
         for (uint32_t i = 0; i < block->count; i++) {
             moda_delta_cache *cache = moda_region_at(moda_load_acquire(&block->shard[i].deltas));
             if (cache != NULL) {
-                const moda_site_delta *set = set_of(cache, ref);
+                const moda_site_delta *set = moda_site_set_of(cache, ref);
                 is_steady = add_delta(counts, &set[0], ref, epoch) && is_steady;
                 is_steady = add_delta(counts, &set[1], ref, epoch) && is_steady;
             }
@@ -462,9 +320,9 @@ static bool read_once(const moda_site *site, moda_site_counts *counts) {
     const uint64_t epoch = load(&moda_region()->peak_epoch);
     copy_counts(counts, &site->counts);
     if (counts->at_peak_epoch != epoch) {
-        counts->at_peak_count = live_count(counts);
-        counts->at_peak_bytes = live_bytes(counts);
-        counts->at_peak_requested = live_requested(counts);
+        counts->at_peak_count = moda_site_live_count(counts);
+        counts->at_peak_bytes = moda_site_live_bytes(counts);
+        counts->at_peak_requested = moda_site_live_requested(counts);
         counts->at_peak_epoch = epoch;
     }
     take_peak(counts, 0, 0);
@@ -495,7 +353,7 @@ bool moda_site_deltas_are_valid(const moda_shard *shard) {
             return false;
         }
         if (delta->site != 0) {
-            const moda_site_delta *set = set_of(cache, delta->site);
+            const moda_site_delta *set = moda_site_set_of(cache, delta->site);
             const bool is_twice = set[0].site == set[1].site;
             if ((delta != &set[0] && delta != &set[1]) || is_twice) {
                 return false;
