@@ -186,6 +186,30 @@ MOD_ALLOC_EXPORT void mod_alloc_sampling(mod_alloc_sampling_stats *stats); /* [s
 MOD_ALLOC_EXPORT void mod_alloc_set_sampling(uint64_t bytes);
 
 /* ------------------------------------------------------------------------------------------------
+ * Processes. What a process leaves: the profile, where MOD_ALLOC_PROFILE names a file, which is whole at any
+ * moment; and the counters, which are written where MOD_ALLOC_STATS says when the process exits. In both
+ * names %p is the pid, %e the program, %n the number of forks since the first process, %t the time it
+ * began (seconds.microseconds), %% a percent sign. A file of the same name is replaced, but for what stands below.
+ *
+ *   exit, return from main,   the profile gets its mark of a clean exit and the status (not known for
+ *   quick_exit                quick_exit); the counters are written, behind the program's handlers and destructors
+ *   _exit, abort, a signal,   the profile is whole, without the mark; the counters are not written
+ *   SIGKILL, out of memory
+ *   exec                      the same; the new program begins at 0 in a new file, whatever its name: where that is
+ *                             the old one's name, the old one becomes FILE.exec1, the next FILE.exec2 ...
+ *   fork                      before any other code of it runs the child has a profile of its own, begun as a copy;
+ *                             counters go on from the parent's, in a copy. Where the name has neither %p nor %t, the
+ *                             child's profile and counters go to FILE.PID
+ *   daemon                    as fork, and the process that was there ends by _exit
+ *   vfork, posix_spawn,       what the child allocates before its exec is in its parent's memory, and counted there;
+ *   system, popen             the new program is as after exec
+ *   clone without handlers,   memory only: as fork. A file: the child has its own from its first sample on, or when
+ *   _Fork                     one of its threads has allocated 192 KiB; until then it counts in its parent's
+ *   a program that finds the  the file is left to that one; the profile goes to FILE.PID. (So a shell and the programs it
+ *   file of another that runs starts all have theirs; of those that ended the next one takes the name.)
+ */
+
+/* ------------------------------------------------------------------------------------------------
  * What is this? */
 
 /* 1 if malloc is mod-alloc's in this process, 0 if not. [signal-safe] */

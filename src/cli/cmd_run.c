@@ -149,7 +149,7 @@ static void start(run_state *run) {
         moda_cli_fail(&run->args, MODA_CLI_MISUSE, "%s", error.text);
     }
     name_for_preload(run, library, preloaded, sizeof preloaded);
-    snprintf(profile, sizeof profile, "%s/%%p-%%t.prof", run->scratch.path);
+    snprintf(profile, sizeof profile, "%s/%%p.prof", run->scratch.path);
     const char *const before = getenv("LD_PRELOAD");
     const bool has_before = before != NULL && before[0] != '\0';
     const size_t size = strlen(preloaded) + (has_before ? strlen(before) : 0) + 2;

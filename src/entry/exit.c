@@ -146,13 +146,29 @@ static bool is_for_stderr(void) {
     return moda_options.stats && strcmp(moda_options.stats, "stderr") == 0;
 }
 
-/* Many programs (all of coreutils) close stderr when they exit, before we write. */
+/* Many programs (all of coreutils) close stderr when they exit, before we write. Others (daemons) close every
+ * descriptor, and may have opened a file of their own under our number since. */
 static int kept_stderr = -1;
+static moda_os_file_id stderr_id;
 
 void moda_exit_keep_stderr(void) {
     if (is_for_stderr()) {
         kept_stderr = fcntl(2, F_DUPFD_CLOEXEC, 64);
+        (void)moda_os_identify(kept_stderr, &stderr_id);
     }
+}
+
+/* The stderr that the process began with, by whichever number it still has; -1: it is gone. */
+static int first_stderr(void) {
+    const int candidates[] = {kept_stderr, 2};
+    for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++) {
+        moda_os_file_id id;
+        if (moda_os_identify(candidates[i], &id) && id.device == stderr_id.device
+            && id.inode == stderr_id.inode) {
+            return candidates[i];
+        }
+    }
+    return -1;
 }
 
 void moda_exit_report(void) {
@@ -161,13 +177,16 @@ void moda_exit_report(void) {
         return;
     }
     if (is_for_stderr()) {
-        moda_exit_print_table(kept_stderr >= 0 ? kept_stderr : 2);
+        const int fd = first_stderr();
+        if (fd >= 0) {
+            moda_exit_print_table(fd);
+        }
         return;
     }
-    char path[1024];
+    char path[4096];
     const moda_region_header *header = moda_region();
     if (!moda_region_expand_path(pattern, program_name(), moda_os_pid(), header->fork_count,
-                                 header->start_realtime_ns / 1000000000, path, sizeof path)) {
+                                 header->start_realtime_ns, path, sizeof path)) {
         say("mod-alloc: MOD_ALLOC_STATS: the path is too long: ", pattern, "\n");
         return;
     }

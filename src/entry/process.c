@@ -117,17 +117,29 @@ static void after_fork_in_child(void) {
     moda_lock_reset(&process_lock, MODA_LOCK_PROCESS);
 }
 
+void moda_process_forked_unseen(void) {
+    after_fork_in_child();
+}
+
 /* ---- exit ---- */
 
 static int status_of_exit;
+static bool is_finished;
 
+/* Of a library that is loaded with the program this runs behind its destructors, of one object with the program
+ * before them: both are at home in a handler's list from when it was filled. */
 static void note_status(int status, void *unused) {
     (void)unused;
     status_of_exit = status;
+    if (is_finished) {
+        moda_region_finish(status);
+    }
 }
 
 static void finish(void) {
-    static bool is_finished;
+    if (moda_region_forked_unseen()) {
+        moda_process_forked_unseen();
+    }
     if (!is_finished && moda_region()) {
         is_finished = true;
         if (moda_shard_of_thread) {
@@ -171,7 +183,7 @@ void moda_process_watch_thread(moda_shard *shard) {
 
 void moda_process_maintain(void) {
     if (moda_region_forked_unseen()) {
-        after_fork_in_child(); /* of a clone that ran no handlers: better late than never */
+        moda_process_forked_unseen();
     }
     moda_region_touch_clock();
     moda_store_relaxed(&moda_region()->heap_committed_bytes, moda_heap_committed_bytes());

@@ -18,6 +18,9 @@ void moda_process_watch_thread(moda_shard *shard);
 /* In hot/attach.inc. */
 bool moda_detach(void);
 
+/* In a child that moda_region_forked_unseen finds: one of a raw clone, of _Fork, which run no handlers. */
+void moda_process_forked_unseen(void);
+
 /* Now and then from a slow path: clocks, resident memory, timeline, a fork that nobody told us of. */
 void moda_process_maintain(void);
 

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
+#include <string.h>
 #include <unistd.h>
 
 /* As the kernel itself answers: a result, or -errno; errno is left alone. */
@@ -125,7 +126,7 @@ int moda_os_create(const char *path) {
 }
 
 int moda_os_open(const char *path) {
-    return open_file(path, O_RDONLY);
+    return open_file(path, O_RDONLY | O_NONBLOCK); /* a pipe that stands there would be waited for */
 }
 
 int moda_os_open_for_writing(const char *path) {
@@ -144,9 +145,13 @@ void moda_os_unlink_file(const char *path) {
     }
 }
 
+bool moda_os_rename(const char *from, const char *to) {
+    return call(SYS_renameat2, AT_FDCWD, (long)from, AT_FDCWD, (long)to, 0, 0) == 0;
+}
+
 bool moda_os_identify(int fd, moda_os_file_id *id) {
     struct stat status;
-    if (call(SYS_fstat, fd, (long)&status, 0, 0, 0, 0) != 0 || !S_ISREG(status.st_mode)) {
+    if (call(SYS_fstat, fd, (long)&status, 0, 0, 0, 0) != 0) {
         return false;
     }
     *id = (moda_os_file_id){.device = status.st_dev, .inode = status.st_ino};
@@ -309,6 +314,33 @@ static uint64_t parse_number(const char *text, const char *end) {
         value = value * 10 + (uint64_t)(*text - '0');
     }
     return value;
+}
+
+/* The 22nd field of /proc/PID/stat. The second, the name in parentheses, may hold anything. */
+uint64_t moda_os_process_start(uint32_t pid) {
+    enum { FIELDS_BEHIND_NAME = 20 };
+    char path[32] = "/proc/";
+    size_t length = strlen(path);
+    char digits[10];
+    size_t count = 0;
+    do {
+        digits[count++] = (char)('0' + pid % 10);
+        pid /= 10;
+    } while (pid > 0);
+    while (count > 0) {
+        path[length++] = digits[--count];
+    }
+    memcpy(path + length, "/stat", sizeof "/stat");
+    char text[1024];
+    const char *const end = text + moda_os_read_file(path, text, sizeof text);
+    const char *at = end;
+    while (at > text && *at != ')') {
+        at--;
+    }
+    for (unsigned fields = 0; at < end && fields < FIELDS_BEHIND_NAME; at++) {
+        fields += *at == ' ';
+    }
+    return parse_number(at, end);
 }
 
 uint64_t moda_os_resident_bytes(void) {

@@ -43,6 +43,7 @@ int moda_os_open_for_writing(const char *path); /* an existing file; no symbolic
 void moda_os_close(int fd);
 /* Removes a regular file: no link, device or directory. */
 void moda_os_unlink_file(const char *path);
+bool moda_os_rename(const char *from, const char *to);
 /* Which file a descriptor stands for; false if it is none. */
 typedef struct moda_os_file_id {
     uint64_t device;
@@ -67,6 +68,9 @@ uint64_t moda_os_realtime_ns(void);
 
 uint32_t moda_os_pid(void);
 uint32_t moda_os_parent_pid(void);
+/* When a process began, in ticks of a clock that begins with the machine: with its pid this names it for ever, and it is
+ * the same after exec. 0: there is none, or it isn't known. */
+uint64_t moda_os_process_start(uint32_t pid);
 uint32_t moda_os_tid(void);
 /* True if the thread of this process is gone for certain. */
 bool moda_os_thread_is_gone(uint32_t tid);

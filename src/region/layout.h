@@ -376,7 +376,8 @@ typedef struct moda_region_header {
     uint32_t padding4;
     int64_t inherited_bytes; /* of a forked child: what was live at the fork */
     int64_t inherited_count;
-    uint64_t reserved[12];
+    uint64_t process_start; /* of a file: with pid it names the process, also after exec; see moda_os_process_start */
+    uint64_t reserved[11];
 } moda_region_header;
 
 _Static_assert(sizeof(moda_region_header) <= 4096, "the header fits the first page");

@@ -15,6 +15,7 @@
 #define MEMORY_MIN (UINT64_C(1) << 20)
 #define COMMIT_STEP (UINT64_C(64) << 10)
 #define DISK_RETRY_NS UINT64_C(1000000000)
+#define EXECS_MAX 10000u /* images of one process that are kept */
 
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
@@ -72,28 +73,43 @@ static void put_number(text *t, uint64_t value) {
     }
 }
 
+/* Seconds and, for processes that begin in the same one, six digits behind them. */
+static void put_time(text *t, uint64_t ns) {
+    put_number(t, ns / 1000000000u);
+    put_char(t, '.');
+    for (uint64_t digit = 100000000u; digit >= 1000; digit /= 10) {
+        put_char(t, (char)('0' + ns / digit % 10));
+    }
+}
+
 static const char *base_name(const char *path) {
     const char *slash = strrchr(path, '/');
     return slash != NULL ? slash + 1 : path;
 }
 
 bool moda_region_expand_path(const char *pattern, const char *program, uint32_t pid, uint32_t fork_count,
-                             uint64_t start_seconds, char *path, size_t size) {
+                             uint64_t start_ns, char *path, size_t size) {
     text t = {.start = path, .size = size, .fits = true};
+    bool is_own = fork_count == 0;
     path[0] = '\0';
     for (; *pattern != '\0'; pattern++) {
         if (*pattern != '%' || pattern[1] == '\0') {
             put_char(&t, *pattern);
             continue;
         }
+        is_own |= pattern[1] == 'p' || pattern[1] == 't';
         switch (*++pattern) {
         case 'p': put_number(&t, pid); break;
         case 'e': put(&t, base_name(program)); break;
         case 'n': put_number(&t, fork_count); break;
-        case 't': put_number(&t, start_seconds); break;
+        case 't': put_time(&t, start_ns); break;
         case '%': put_char(&t, '%'); break;
         default: /* not one of ours: as it stands */ put_char(&t, '%'); put_char(&t, *pattern);
         }
+    }
+    if (!is_own) {
+        put_char(&t, '.');
+        put_number(&t, pid);
     }
     return t.fits;
 }
@@ -167,9 +183,63 @@ static uint64_t capacity(const moda_region_header *header) {
     return round_down(header->memory_max, header->page_size);
 }
 
+/* ---- the file's place ---- */
+
+typedef enum place_holder { NOBODY, EARLIER_IMAGE, RUNNING_PROCESS } place_holder;
+
+/* Whose profile stands at this path, as far as it concerns us. */
+static place_holder who_holds(const char *path) {
+    moda_region_header there;
+    if (moda_os_read_file(path, (char *)&there, sizeof there) != sizeof there
+        || memcmp(there.magic, MODA_REGION_MAGIC, sizeof there.magic) != 0
+        || there.version != MODA_REGION_VERSION) {
+        return NOBODY;
+    }
+    const bool is_running = moda_os_process_start(there.pid) == there.process_start;
+    if (there.pid == moda_os_pid()) {
+        return is_running ? EARLIER_IMAGE : NOBODY;
+    }
+    return is_running && there.process_start != 0 && (there.flags & MODA_REGION_CLEAN_EXIT) == 0
+               ? RUNNING_PROCESS
+               : NOBODY;
+}
+
+static bool append_number(char *path, const char *before, uint64_t number) {
+    text t = {.start = path, .size = PATH_SIZE, .used = strlen(path), .fits = true};
+    put(&t, before);
+    put_number(&t, number);
+    return t.fits;
+}
+
+/* path becomes path.execN: N is the first that is not an earlier image's. */
+static void move_earlier_image(const char *path) {
+    char to[PATH_SIZE];
+    for (uint32_t n = 1; n < EXECS_MAX; n++) {
+        strcpy(to, path);
+        if (!append_number(to, ".exec", n)) {
+            return;
+        }
+        if (who_holds(to) == NOBODY) {
+            moda_os_rename(path, to);
+            return;
+        }
+    }
+}
+
+/* Sees to it that file.path can be ours. */
+static void make_way(void) {
+    if (who_holds(file.path) == RUNNING_PROCESS) {
+        (void)append_number(file.path, ".", moda_os_pid());
+    }
+    if (who_holds(file.path) == EARLIER_IMAGE) {
+        move_earlier_image(file.path);
+    }
+    moda_os_unlink_file(file.path);
+}
+
 /* A new file at file.path with disk space for `bytes`, mapped for `span` bytes; NULL with *error set. */
 static void *create_file(uint64_t bytes, uint64_t span, int *fd, int *error) {
-    moda_os_unlink_file(file.path);
+    make_way();
     *fd = moda_os_create(file.path);
     if (*fd < 0) {
         *error = -*fd;
@@ -273,6 +343,7 @@ static void copy_text(char *to, size_t size, const char *from) {
 static void stamp_process(moda_region_header *header) {
     header->pid = moda_os_pid();
     header->parent_pid = moda_os_parent_pid();
+    header->process_start = (header->flags & MODA_REGION_FILE) != 0 ? moda_os_process_start(header->pid) : 0;
     header->start_realtime_ns = moda_os_realtime_ns();
     header->start_monotonic_ns = moda_os_monotonic_ns();
     header->start_ticks = moda_ticks();
@@ -327,8 +398,8 @@ static moda_region_header *create_in_memory(uint64_t *memory_max) {
 }
 
 static bool expand(const char *program, uint32_t fork_count) {
-    return moda_region_expand_path(file.pattern, program, moda_os_pid(), fork_count,
-                                   moda_os_realtime_ns() / 1000000000u, file.path, sizeof file.path);
+    return moda_region_expand_path(file.pattern, program, moda_os_pid(), fork_count, moda_os_realtime_ns(),
+                                   file.path, sizeof file.path);
 }
 
 static moda_region_header *create_in_file(const char *pattern, uint64_t memory_max) {
@@ -409,15 +480,7 @@ static void cut_links(moda_region_header *header) {
 
 /* A copy in a file of the child's own, somewhere. */
 static moda_region_header *copy_to_file(const moda_region_header *from, uint64_t span) {
-    char old_path[PATH_SIZE];
-    memcpy(old_path, file.path, sizeof old_path);
-    bool fits = expand(from->executable, from->fork_count + 1);
-    if (fits && strcmp(old_path, file.path) == 0) {
-        text t = {.start = file.path, .size = sizeof file.path, .used = strlen(file.path), .fits = true};
-        put_char(&t, '.');
-        put_number(&t, moda_os_pid());
-        fits = t.fits;
-    }
+    const bool fits = expand(from->executable, from->fork_count + 1);
     int error = ENAMETOOLONG;
     int fd = -1;
     moda_region_header *copy = fits ? create_file(COMMIT_STEP, span, &fd, &error) : NULL;

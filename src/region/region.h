@@ -25,8 +25,8 @@
 #include "region/layout.h"
 
 typedef struct moda_region_options {
-    const char *path; /* pattern with %p pid, %e program, %n fork count, %t start time (seconds), %% percent;
-                         NULL = memory that goes with the process; ignored in set-user-ID programs */
+    const char *path; /* pattern with %p pid, %e program, %n fork count, %t start time (seconds with
+                         microseconds), %% percent; NULL = memory that goes with the process; ignored in set-user-ID programs */
     uint64_t memory_max;
     uint64_t sample_bytes; /* these are noted in the header, not used */
     uint64_t seed;
@@ -43,7 +43,11 @@ MODA_INLINE moda_region_header *moda_region(void) {
     return moda_region_header_ptr;
 }
 
-/* Once. A file that can't be had is told in one line on stderr, and memory used instead. Where memory_max of
+/* Once. What stands in the file's place:
+ *   an earlier image of this process, from before an exec    becomes FILE.exec1, FILE.exec2 ... : none is lost
+ *   the profile of another process that is still running     stays; ours becomes FILE.PID
+ *   anything else                                            is replaced
+ * A file that can't be had is told in one line on stderr, and memory used instead. Where memory_max of
  * address space can't be had (ulimit -v) it takes what it gets, down to 1 MiB; below that it is false, and
  * there is no region. */
 bool moda_region_create(const moda_region_options *options);
@@ -63,8 +67,7 @@ MODA_INLINE void *moda_region_at(moda_ref ref) {
 }
 
 /* In a forked child, before anything else writes to the region: from now on it is the child's own. One in a
- * file gets a file of its own by the same pattern (where the pattern gives the parent's name again: with
- * ".PID" behind it), holding a copy; memory if there is no such file to be had. Records that the parent's other
+ * file gets a file of its own by the same pattern, holding a copy; memory if there is no such file to be had. Records that the parent's other
  * threads had not yet finished are not in the copy's lists; who keeps tables over the lists (site_table)
  * makes them anew from there. False only if the kernel has no memory: then the child must leave it alone. */
 bool moda_region_fork_child(void);
@@ -85,8 +88,9 @@ void moda_region_finish(int status);
 /* The file's path, or NULL. */
 const char *moda_region_path(void);
 
-/* Writes the pattern's expansion; false if it doesn't fit. For region.c and tests. */
+/* Writes the pattern's expansion; false if it doesn't fit. A forked child never has its parent's file: where the
+ * pattern does not tell all children apart (no %p, no %t) it has .PID behind it. For the counters' file too. */
 bool moda_region_expand_path(const char *pattern, const char *program, uint32_t pid, uint32_t fork_count,
-                             uint64_t start_seconds, char *path, size_t size);
+                             uint64_t start_ns, char *path, size_t size);
 
 #endif

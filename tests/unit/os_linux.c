@@ -161,6 +161,33 @@ Test(os_linux, texts_are_cut_to_size) {
     free(expected);
 }
 
+Test(os_linux, a_process_is_named_by_pid_and_start) {
+    const uint64_t mine = moda_os_process_start(moda_os_pid());
+    cr_assert_gt(mine, 0);
+    cr_assert_eq(moda_os_process_start(moda_os_pid()), mine);
+    cr_assert_eq(moda_os_process_start(0x7FFFFFFF), 0, "there is none");
+    const uint32_t parent = moda_os_pid();
+    const pid_t child = fork();
+    if (child == 0) {
+        prctl(PR_SET_NAME, ") 1 (2 3)"); /* stands in the same line */
+        usleep(30000);                   /* the clock's tick is 10 ms */
+        const pid_t younger = fork();
+        if (younger == 0) {
+            _exit(moda_os_process_start(moda_os_pid()) > moda_os_process_start(parent) ? 0 : 1);
+        }
+        int status = -1;
+        waitpid(younger, &status, 0);
+        _exit(status == 0 && moda_os_process_start(parent) == mine
+                      && moda_os_process_start(moda_os_pid()) >= mine
+                  ? 0
+                  : 1);
+    }
+    int status = -1;
+    waitpid(child, &status, 0);
+    cr_assert_eq(status, 0);
+    cr_assert_eq(moda_os_process_start((uint32_t)child), 0, "it has ended");
+}
+
 Test(os_linux, resident_memory_grows_where_it_is_touched) {
     enum { SIZE = 32 << 20 };
     const uint64_t before = moda_os_resident_bytes();

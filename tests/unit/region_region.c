@@ -181,15 +181,25 @@ Test(region, it_takes_less_where_address_space_is_short) {
 
 Test(region, patterns_are_expanded) {
     static const struct {
-        const char *pattern, *path;
+        const char *pattern;
+        uint32_t fork_count;
+        const char *path;
     } rows[] = {
-        {"/a/b.prof", "/a/b.prof"},  {"%p", "123"},  {"x.%e.%p.%n.prof", "x.sqlite3.123.7.prof"},
-        {"%t-%%p", "1700000000-%p"}, {"%z%", "%z%"}, {"", ""},
+        {"/a/b.prof", 0, "/a/b.prof"},
+        {"%p", 0, "123"},
+        {"x.%e.%p.%n.prof", 7, "x.sqlite3.123.7.prof"},
+        {"%t-%%p", 0, "1700000000.012345-%p"},
+        {"%z%", 0, "%z%"},
+        {"", 0, ""},
+        /* a forked child's */
+        {"b.prof", 1, "b.prof.123"},
+        {"%e%%p.%n", 2, "sqlite3%p.2.123"}, /* the second child of the same parent has the same count */
+        {"%t", 1, "1700000000.012345"},
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char path[64];
-        cr_assert(moda_region_expand_path(rows[i].pattern, "/usr/bin/sqlite3", 123, 7, 1700000000, path,
-                                          sizeof path));
+        cr_assert(moda_region_expand_path(rows[i].pattern, "/usr/bin/sqlite3", 123, rows[i].fork_count,
+                                          1700000000012345678u, path, sizeof path));
         cr_assert_str_eq(path, rows[i].path);
     }
     char small[8];
