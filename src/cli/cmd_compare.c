@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <math.h>
 #include <sched.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -439,6 +440,14 @@ static void add_pair(const settings *s, const moda_compare_result *result, moda_
     row->pairs++;
 }
 
+/* The user's Ctrl-C ends the measuring; what is there is shown. */
+static volatile sig_atomic_t is_stopped;
+
+static void stop(int signal) {
+    (void)signal;
+    is_stopped = 1;
+}
+
 /* One pair of each row, in an order that is shuffled anew. */
 static void run_round(const moda_compare_runner *runner, const settings *s, moda_compare_result *result,
                       const moda_compare_run *reference, const bool *base_is_first, uint64_t *random) {
@@ -458,6 +467,9 @@ static void run_round(const moda_compare_runner *runner, const settings *s, moda
         moda_compare_run runs[2];
         moda_compare_run_pair(runner, first ? &base->command : &other->command,
                               first ? &other->command : &base->command, result->is_together, runs);
+        if (is_stopped) { /* the commands had the signal, too */
+            return;
+        }
         add_pair(s, result, row, &runs[!first], &runs[first], reference);
     }
 }
@@ -555,7 +567,9 @@ static void measure(const moda_compare_runner *runner, const settings *s, moda_c
     for (size_t i = 0; i < result->row_count; i++) {
         can_run |= !result->variant[0].has_failed && !result->variant[result->row[i].variant].has_failed;
     }
-    for (uint64_t round = 0; can_run && round < PAIRS_MAX; round++) {
+    struct sigaction before;
+    sigaction(SIGINT, &(struct sigaction){.sa_handler = stop}, &before);
+    for (uint64_t round = 0; can_run && round < PAIRS_MAX && !is_stopped; round++) {
         for (size_t i = 0; i < result->row_count; i++) {
             base_is_first[i] = round % 2 ? !base_is_first[i] : moda_compare_random(&random) & 1;
         }
@@ -572,10 +586,13 @@ static void measure(const moda_compare_runner *runner, const settings *s, moda_c
             break;
         }
     }
+    sigaction(SIGINT, &before, NULL);
     if (shows_progress) {
         fputs("\r\033[K", stderr);
     }
     estimate_rows(result, 0, MODA_COMPARE_MEASUREDS - 1);
+    result->half_width = widest(result);
+    result->is_stopped = is_stopped;
     result->elapsed_seconds = now_seconds() - start;
 }
 
@@ -669,6 +686,7 @@ int moda_cli_compare(int argc, char **argv) {
     make_variants(&args, &s, &result);
     make_rows(&s, &result);
     result.seed = s.seed;
+    result.until = s.until;
     result.is_together = !s.in_turns;
     result.core = choose_core(&args, &s);
     result.has_instructions = moda_compare_can_count_instructions();
@@ -690,7 +708,7 @@ int moda_cli_compare(int argc, char **argv) {
     write_file(&args, &result, s.csv_path, moda_compare_write_csv);
     write_file(&args, &result, s.markdown_path, moda_compare_write_markdown);
     write_file(&args, &result, s.plot_path, moda_compare_write_svg);
-    const int failures = check_failures(&args, &result);
+    const int failures = result.is_stopped ? MODA_CLI_TROUBLE : check_failures(&args, &result);
     const int limits = check_limits(&args, &result);
     return failures > limits ? failures : limits;
 }

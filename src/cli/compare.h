@@ -71,6 +71,9 @@ typedef struct moda_compare_result {
     int core;
     bool has_instructions;
     uint64_t seed;
+    double until;      /* half-width asked for, as a share; 0 = not asked for */
+    double half_width; /* the widest of user+sys that was reached; infinite below 6 pairs */
+    bool is_stopped;   /* by the user: there are fewer pairs than asked for */
     /* what */
     size_t variant_count;
     moda_compare_variant variant[MODA_COMPARE_VARIANTS_MAX];

@@ -375,7 +375,17 @@ static void print_legend(const moda_compare_result *result, FILE *out, bool is_m
     } else {
         fputs("one after the other", out);
     }
-    fprintf(out, "; ratios are to %s; %.0f s\n\n", result->variant[0].name, result->elapsed_seconds);
+    fprintf(out, "; ratios are to %s; %.0f s\n", result->variant[0].name, result->elapsed_seconds);
+    if (result->is_stopped) {
+        fputs("stopped before it was done\n", out);
+    }
+    if (result->until > 0) {
+        const bool is_reached = result->half_width <= result->until;
+        fprintf(out, "user+sys is known to +- %.2f %%, +- %.2f %% was asked for%s\n",
+                100 * result->half_width, 100 * result->until,
+                is_reached ? "" : ": not reached in the time (--time)");
+    }
+    fputs("\n", out);
 }
 
 static void write_tables(const moda_compare_result *result, FILE *out, bool is_markdown) {
@@ -545,6 +555,9 @@ void moda_compare_write_json(const moda_compare_result *result, FILE *out) {
     add(top, "order", text(result->is_together ? "same moment, same core" : "in turns"));
     add(top, "core", json_object_new_int(result->core));
     add(top, "seed", json_object_new_uint64(result->seed));
+    add(top, "is_stopped", json_object_new_boolean(result->is_stopped));
+    add(top, "until", result->until > 0 ? number(result->until) : NULL);
+    add(top, "half_width", number(result->half_width));
     add(top, "elapsed_seconds", number(result->elapsed_seconds));
     for (size_t i = 0; i < result->variant_count; i++) {
         json_object_array_add(variants, json_variant(&result->variant[i]));

@@ -4,7 +4,9 @@ known: counts, limits, failures, files and exit status. No time is judged here."
 import csv
 import json
 import os
+import pty
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -141,6 +143,15 @@ class Compare(unittest.TestCase):
         self.assertIn("wall time", compare("--turns", f"{VICTIM} say a", f"{VICTIM} say b").stdout)
         self.assertNotIn("wall time", compare(f"{VICTIM} say a", f"{VICTIM} say b").stdout)
 
+    def test_in_turns_each_run_is_alone(self):
+        with tempfile.TemporaryDirectory() as directory:
+            alone = f"{VICTIM} alone {directory}/here"
+            done, result = as_json("--turns", "--allocators", "system", alone, alone, pairs=8)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(result["order"], "in turns")
+            together, _ = as_json("--allocators", "system", alone, alone, pairs=8)
+        self.assertEqual(together.returncode, 1, "at the same moment they meet")
+
     def test_both_of_a_pair_run_on_one_core(self):
         where = "grep Cpus_allowed_list /proc/self/status"
         with tempfile.TemporaryDirectory() as directory:
@@ -157,6 +168,94 @@ class Compare(unittest.TestCase):
         _, wide = as_json("--until", "90%", "--allocators", "system", f"{VICTIM} say a", pairs=1)
         pairs = next(l["pairs"] for l in wide["measured"] if l["metric"] == "user+sys")
         self.assertGreaterEqual(pairs, 6, "below 6 pairs nothing is known")
+        self.assertLessEqual(wide["half_width"], wide["until"])
+
+    def test_until_the_time_is_up_is_said(self):
+        done = compare("--until", "0.000001", "--time", "1", "--allocators", "system", f"{VICTIM} say a", pairs=1)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertRegex(done.stdout, r"known to \+- [0-9.]+ %, \+- 0\.00 % was asked for: not reached in the time")
+
+    def test_output_that_differs_now_and_then_is_left_out(self):
+        with tempfile.TemporaryDirectory() as directory:
+            done, result = as_json("--check-output", "--allocators", "system", "--skip-noise", "--warm-up", "1",
+                                   f"{VICTIM} say yes", f"{VICTIM} moody {directory}/runs", pairs=12)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("3 of 12 pairs of B are left out; the last of them: B: standard output differs", done.stderr)
+        self.assertEqual({l["pairs"] for l in result["measured"] if l["metric"] == "user+sys"}, {9})
+
+    def test_mallocs_by_name_and_by_path(self):
+        done, result = as_json("--allocators", f"plain,system,{LIBRARY}", "--allocator", f"{PLAIN}@X=1", f"{VICTIM} say a")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual([v["name"] for v in result["variants"]],
+                         ["plain", "system", os.path.basename(LIBRARY), f"{PLAIN}@X=1"])
+        self.assertEqual([v["preload"] and os.path.realpath(v["preload"]) for v in result["variants"]],
+                         [os.path.realpath(p) if p else None for p in (PLAIN, None, LIBRARY, PLAIN)])
+        self.assertEqual({l["variant"] for l in result["counted"]}, {os.path.basename(LIBRARY)})
+
+    def test_counts_can_be_left_out(self):
+        done, result = as_json("--skip-counts", f"{VICTIM} say a", f"{VICTIM} say b")
+        self.assertEqual((done.returncode, result["counted"]), (0, []), done.stderr)
+
+    def test_a_limit_on_what_is_measured_is_a_gate(self):
+        commands = ["--allocators", "system", f"{VICTIM} say a", f"{VICTIM} allocate 1 100000000"]
+        self.assertEqual(compare("--limit", "rss<=1000", *commands).returncode, 0)
+        done = compare("--limit", "rss<0.001", *commands)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, r"B: the ratio is [0-9.]+, the limit is rss<0.001")
+
+    def test_instructions_are_compared(self):
+        """By the machine's counter where it has one for us, else by Valgrind: 100,000 more of a known loop."""
+        a, b = f"{VICTIM} allocate 1000 64", f"{VICTIM} allocate 101000 64"
+        done, result = as_json("--allocators", "system", "--count-instructions", "--limit", "instructions<=1.5", a, b)
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn("the limit is instructions<=1.5", done.stderr)
+        lines = [l for l in result["counted"] + result["measured"] if l["metric"] == "instructions" and l["variant"] == "B"]
+        self.assertEqual(len(lines), 1)
+        self.assertGreater(lines[0]["value"] - lines[0]["base"], 100000 * 20)
+        self.assertEqual(lines[0]["verdict"], "more" if lines[0] in result["counted"] else lines[0]["verdict"])
+        _, same = as_json("--allocators", "plain", "--count-instructions", a, a)
+        for line in same["counted"]:
+            self.assertIn(line["verdict"], ("", "equal", "no difference shown"))
+
+    def on_a_terminal(self, *arguments, pairs, until_seen=None):
+        """Runs compare with its standard error on a terminal of its own; returns what was drawn there, the status, and
+        standard output. Sends SIGINT once `until_seen` was drawn."""
+        terminal, end = pty.openpty()
+        process = subprocess.Popen([COMPARE, "--pairs", str(pairs), "--allocators", "system", *arguments], stderr=end,
+                                   stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        os.close(end)
+        drawn = ""
+        while True:
+            try:
+                got = os.read(terminal, 4096).decode()
+            except OSError: # EIO: the other end is closed
+                break
+            drawn += got
+            if not got:
+                break
+            if until_seen and until_seen in drawn:
+                process.send_signal(signal.SIGINT)
+                until_seen = None
+        os.close(terminal)
+        output = process.communicate(timeout=120)[0]
+        return drawn, process.returncode, output
+
+    def test_a_bar_is_drawn_on_a_terminal(self):
+        drawn, status, _ = self.on_a_terminal(f"{VICTIM} say a", f"{VICTIM} say b", pairs=12)
+        self.assertEqual(status, 0)
+        frames = drawn.split("\r\033[K")
+        self.assertRegex(frames[1], r"^\[#*\.*\] 1 pairs")
+        self.assertRegex(frames[12], r"^\[#{24}\] 12 pairs  user\+sys [0-9.]+ \+- [0-9.]+ %  0:00 left$")
+        self.assertEqual(frames[13:], [""], "at the end the line is wiped")
+        left = [re.search(r"(\d+):(\d\d) left", frame) for frame in frames[2:13]]
+        self.assertTrue(all(left), "the time left is told from the second pair on")
+
+    def test_stopped_by_the_user_it_shows_what_is_there(self):
+        drawn, status, output = self.on_a_terminal(f"{VICTIM} say a", f"{VICTIM} say b", pairs=100000,
+                                                   until_seen="] 8 pairs")
+        self.assertEqual(status, 1)
+        self.assertIn("stopped before it was done", output)
+        self.assertIn("user+sys time", output)
 
     def test_no_bar_is_drawn_where_no_one_looks(self):
         self.assertEqual(compare(f"{VICTIM} say a", f"{VICTIM} say b").stderr, "")

@@ -6,12 +6,15 @@
  *   victim say TEXT          prints TEXT
  *   victim fail STATUS       ends with it, after a line on standard error
  *   victim die               kills itself with SIGABRT
- *   victim sometimes FILE    fails each second time it is run (FILE holds the number of runs)
+ *   victim sometimes FILE    fails each fourth time it is run (FILE holds the number of runs)
+ *   victim moody FILE        prints something else each fourth time it is run
+ *   victim alone DIRECTORY   fails if another one of it is running
  *   victim unlike            prints its process id: never the same twice
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int allocate(unsigned long count, unsigned long size) {
@@ -23,15 +26,24 @@ static int allocate(unsigned long count, unsigned long size) {
     return kept ? 0 : 1;
 }
 
-static int sometimes(const char *path) {
+/* The how manieth run this is, by the length of a file. */
+static long count_run(const char *path) {
     FILE *file = fopen(path, "a+");
     if (!file) {
-        return 2;
+        exit(2);
     }
     fputc('.', file);
     const long runs = ftell(file);
     fclose(file);
-    return runs % 4 == 3;
+    return runs;
+}
+
+static int be_alone(const char *directory) {
+    if (mkdir(directory, 0700) != 0) {
+        return 1;
+    }
+    usleep(5000);
+    return rmdir(directory);
 }
 
 int main(int argc, char **argv) {
@@ -51,7 +63,13 @@ int main(int argc, char **argv) {
         abort();
     }
     if (strcmp(what, "sometimes") == 0) {
-        return sometimes(first);
+        return count_run(first) % 4 == 3;
+    }
+    if (strcmp(what, "moody") == 0) {
+        return puts(count_run(first) % 4 == 3 ? "no" : "yes") < 0;
+    }
+    if (strcmp(what, "alone") == 0) {
+        return be_alone(first);
     }
     if (strcmp(what, "unlike") == 0) {
         return printf("%d\n", (int)getpid()) < 0;
