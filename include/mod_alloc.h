@@ -134,7 +134,9 @@ typedef enum mod_alloc_walk_end {
  * of samples is beside them. Bytes are block sizes except those named requested.
  * realloc moves a block to the site that called realloc, with its birth kept: the first site's live
  * figures fall and its freed figures grow, but no lifetime is counted there. (Valgrind's DHAT leaves the
- * block at its first site; its lifetimes begin at the same birth.) */
+ * block at its first site; its lifetimes begin at the same birth.)
+ * In a forked child sites begin at the fork: allocated and freed are the child's own; live and the peaks
+ * include the blocks that it has from its parent. */
 typedef struct mod_alloc_call_site {
     const uintptr_t *frames; /* return addresses, innermost first; valid during the visit */
     size_t frame_count;

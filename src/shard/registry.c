@@ -218,11 +218,21 @@ void moda_registry_reset(moda_shard *mine) {
     moda_lock_release(&registry_lock, MODA_LOCK_REGISTRY);
 }
 
+/* The parent's profile has them. */
+static void forget_samples(moda_shard *shard) {
+    shard->samples = 0;
+    shard->dropped = 0;
+    memset(shard->walks, 0, sizeof shard->walks);
+    memset(shard->size_samples, 0, sizeof shard->size_samples);
+}
+
 /* The lock is held, by the thread that forked. */
 void moda_registry_fork_child(void) {
     moda_region_header *header = moda_region();
+    forget_samples(moda_shard_orphan);
     for (uint32_t i = 1; i < header->slot_count; i++) {
         moda_shard *shard = moda_registry_slot(i);
+        forget_samples(shard);
         if (shard == moda_shard_of_thread) {
             shard->tid = moda_os_tid();
         } else if (shard->state == MODA_SLOT_TAKEN) {

@@ -29,6 +29,7 @@
 #include "mod_alloc.h"
 #include "region/modules.h"
 #include "region/region.h"
+#include "site/deltas.h"
 
 #include <string.h>
 
@@ -328,6 +329,51 @@ static void repair_deltas(moda_region_header *header, moda_shard *shard) {
     }
 }
 
+static void begin_site_anew(moda_site *site, moda_inherited *inherited) {
+    moda_site_counts *c = &site->counts;
+    const moda_site_inherited live = {
+        .samples = c->alloc_samples - c->free_samples,
+        .count = c->alloc_count - c->free_count,
+        .bytes = c->alloc_bytes - c->free_bytes,
+        .requested = c->alloc_requested - c->free_requested,
+    };
+    *c = (moda_site_counts){
+        .alloc_samples = live.samples,
+        .alloc_count = live.count,
+        .alloc_bytes = live.bytes,
+        .alloc_requested = live.requested,
+        .lifetime_min = UINT64_MAX,
+        .at_peak_epoch = moda_region()->peak_epoch, /* the child's first peak is what it has now */
+        .at_peak_count = (int64_t)live.count,
+        .at_peak_bytes = (int64_t)live.bytes,
+        .at_peak_requested = (int64_t)live.requested,
+        .peak_bytes = (int64_t)live.bytes,
+        .peak_count = (int64_t)live.count,
+    };
+    if (inherited != NULL) {
+        inherited->of[site->id] = live;
+    }
+}
+
+/* What came and went before the fork is the parent's to tell; what is live is noted as inherited. Where there is
+ * no room for the note, inherited blocks look like the child's own. */
+static void begin_anew(moda_region_header *header) {
+    const uint32_t count = header->site_count + 1;
+    moda_inherited *inherited = moda_region_at(header->inherited); /* of a child that forks itself */
+    if (inherited == NULL || inherited->count < count) {
+        inherited = moda_region_alloc(sizeof *inherited + count * sizeof inherited->of[0]);
+        if (inherited != NULL) {
+            inherited->count = count;
+        }
+    }
+    moda_site *site = moda_region_at(header->site_list);
+    for (; site != NULL; site = moda_region_at(site->next_in_list)) {
+        begin_site_anew(site, inherited);
+    }
+    begin_site_anew(moda_site_overflow(), inherited);
+    moda_store_release(&header->inherited, moda_region_ref(inherited));
+}
+
 void moda_site_fork_child(void) {
     moda_lock_reset(&insert_lock, MODA_LOCK_SITES);
     moda_region_header *header = moda_region();
@@ -363,8 +409,10 @@ void moda_site_fork_child(void) {
          block = moda_region_at(block->next)) {
         for (uint32_t i = 0; i < block->count; i++) {
             repair_deltas(header, &block->shard[i]);
+            moda_site_flush(&block->shard[i]);
         }
     }
+    begin_anew(header);
 }
 
 /* ---- laws ---- */

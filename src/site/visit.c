@@ -51,9 +51,17 @@ static view view_of_now(void) {
     return (view){.ns_per_tick = ns_per_tick(header), .is_at_peak = is_at_peak()};
 }
 
+/* What a forked child had from its parent at this site. */
+static moda_site_inherited inherited_at(const moda_site *site) {
+    static const moda_site_inherited nothing;
+    const moda_inherited *inherited = moda_region_at(moda_load_acquire(&moda_region()->inherited));
+    return inherited != NULL && site->id < inherited->count ? inherited->of[site->id] : nothing;
+}
+
 static void describe(const moda_site *site, const view *now, mod_alloc_call_site *to) {
     moda_site_counts c;
     moda_site_read(site, &c);
+    const moda_site_inherited inherited = inherited_at(site);
     const int64_t live_fixed = (int64_t)(c.alloc_count - c.free_count);
     const int64_t live_bytes = (int64_t)(c.alloc_bytes - c.free_bytes);
     const int64_t live_requested = (int64_t)(c.alloc_requested - c.free_requested);
@@ -62,11 +70,11 @@ static void describe(const moda_site *site, const view *now, mod_alloc_call_site
         .frame_count = site->frame_count,
         .id = site->id,
         .walk_end = (mod_alloc_walk_end)site->walk_end,
-        .alloc_samples = c.alloc_samples,
+        .alloc_samples = c.alloc_samples - inherited.samples,
         .free_samples = c.free_samples,
-        .alloc_count = whole(c.alloc_count),
-        .alloc_bytes = c.alloc_bytes,
-        .alloc_requested_bytes = c.alloc_requested,
+        .alloc_count = whole(c.alloc_count - inherited.count),
+        .alloc_bytes = c.alloc_bytes - inherited.bytes,
+        .alloc_requested_bytes = c.alloc_requested - inherited.requested,
         .free_count = whole(c.free_count),
         .free_bytes = c.free_bytes,
         .free_requested_bytes = c.free_requested,
