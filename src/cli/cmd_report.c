@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * cmd_report.c - `mod-alloc report` and `mod-alloc merge`: a profile, or several added up, through a writer.
+ * cmd_report.c - `mod-alloc report` and `mod-alloc merge`: a profile, or several added up, through a writer; or,
+ * merged, a profile again.
  */
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/view.h"
@@ -55,6 +57,26 @@ int moda_cli_report(int argc, char **argv) {
     return write_profiles(&args, &view, "text");
 }
 
+/* A profile has addresses and all sites; names and filters are for whoever reads it. */
+static int write_merged(const moda_cli_args *args, const moda_cli_view *view) {
+    moda_error error = {.text = ""};
+    const moda_report_options *const filters = &view->report;
+    if (filters->keep_count + filters->drop_count + filters->hide_count > 0 || view->has_names) {
+        moda_cli_misuse(
+            args, "a profile keeps all sites, by address: filters and names are for `mod-alloc report`, or"
+                  " for another --format");
+    }
+    if (strcmp(view->output, "-") == 0 && isatty(STDOUT_FILENO)) {
+        moda_cli_misuse(args, "a profile is not for a terminal: name a file with --output");
+    }
+    moda_profile *const profile = moda_cli_read_profiles(args, args->operand, (size_t)args->operand_count);
+    if (!moda_cli_write_profile(view->output, profile, &error)) {
+        moda_cli_fail(args, MODA_CLI_MISUSE, "%s", error.text);
+    }
+    moda_profile_free(profile);
+    return MODA_CLI_DONE;
+}
+
 int moda_cli_merge(int argc, char **argv) {
     moda_cli_args args = moda_cli_args_begin(MODA_CLI_COMMAND_merge, argc, argv);
     moda_cli_view view;
@@ -68,5 +90,6 @@ int moda_cli_merge(int argc, char **argv) {
     if (args.operand_count == 0) {
         moda_cli_misuse(&args, "which profiles?");
     }
-    return write_profiles(&args, &view, "pprof");
+    const bool is_profile = strcmp(moda_cli_view_format(&view, "profile"), "profile") == 0;
+    return is_profile ? write_merged(&args, &view) : write_profiles(&args, &view, NULL);
 }

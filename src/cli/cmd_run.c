@@ -268,17 +268,35 @@ static void keep(run_state *run, const found *root) {
     if (run->writer != NULL || (run->output == NULL && !run->end.is_killed)) {
         return;
     }
-    if (run->is_tree && run->processes > 1 && run->output != NULL) {
-        moda_cli_say(&run->args, "--output keeps the profile of the program's own process; --format FORMAT"
-                                 " writes all processes");
-    }
+    const bool is_merged = run->is_tree && run->processes > 1;
     const char *const pattern = run->output != NULL ? run->output : "mod-alloc.%e.%p.prof";
     expand(run, root->profile, pattern, run->kept, sizeof run->kept);
-    if (moda_cli_copy_file(root->path, run->kept, &error)) {
+    if (is_merged ? moda_cli_write_profile(run->kept, run->profile, &error)
+                  : moda_cli_copy_file(root->path, run->kept, &error)) {
         return;
     }
     moda_cli_say(&run->args, "%s", error.text);
     run->kept[0] = '\0';
+}
+
+/* All processes as one profile, named after the first. */
+static void merge_tree(run_state *run, const found *all, size_t count, size_t root) {
+    moda_error error = {.text = ""};
+    const moda_profile **const parts = calloc(count, sizeof(moda_profile *));
+    size_t n = 0;
+    if (parts != NULL && root != SIZE_MAX) {
+        parts[n++] = all[root].profile;
+    }
+    for (size_t i = 0; parts != NULL && i < count; i++) {
+        if (i != root) {
+            parts[n++] = all[i].profile;
+        }
+    }
+    run->profile = parts != NULL ? moda_profile_merge(parts, n, &error) : NULL;
+    if (run->profile == NULL) {
+        moda_cli_say(&run->args, "%s", error.text);
+    }
+    free(parts);
 }
 
 /* Reads the profiles, keeps what is to be kept, and gives the directory back. */
@@ -287,30 +305,15 @@ static void collect(run_state *run) {
     const size_t count = read_all(run, &all);
     const size_t root = find_root(run, all, count);
     run->processes = count;
-    if (root != SIZE_MAX) {
-        keep(run, &all[root]);
-    }
-    moda_cli_scratch_remove(&run->scratch);
     if (run->is_tree && count > 1) {
-        moda_error error = {.text = ""};
-        const moda_profile **const parts = calloc(count, sizeof(moda_profile *));
-        size_t n = 0;
-        if (parts != NULL && root != SIZE_MAX) {
-            parts[n++] = all[root].profile; /* the merged one is named after the first */
-        }
-        for (size_t i = 0; parts != NULL && i < count; i++) {
-            if (i != root) {
-                parts[n++] = all[i].profile;
-            }
-        }
-        run->profile = parts != NULL ? moda_profile_merge(parts, n, &error) : NULL;
-        if (run->profile == NULL) {
-            moda_cli_say(&run->args, "%s", error.text);
-        }
-        free(parts);
+        merge_tree(run, all, count, root);
     } else if (root != SIZE_MAX) {
         run->profile = all[root].profile;
     }
+    if (root != SIZE_MAX && run->profile != NULL) {
+        keep(run, &all[root]);
+    }
+    moda_cli_scratch_remove(&run->scratch);
     for (size_t i = 0; i < count; i++) {
         if (i != root) {
             count_other(run, all[i].profile);

@@ -88,6 +88,7 @@ static bool take_names(moda_cli_view *view, const moda_cli_args *args, const cha
     } else {
         return false;
     }
+    view->has_names = true;
     return true;
 }
 
@@ -103,6 +104,9 @@ static bool take_output(moda_cli_view *view, const moda_cli_args *args, int opti
         view->write.depth = (size_t)moda_cli_args_number(args, option, 1, 100000);
     } else if (strcmp(name, "width") == 0) {
         view->write.width = (unsigned)moda_cli_args_number(args, option, 0, 100000);
+        view->has_width = true;
+    } else if (strcmp(name, "wide") == 0) {
+        view->write.width = 0;
         view->has_width = true;
     } else if (strcmp(name, "color") == 0) {
         moda_cli_args_choice(args, option);
@@ -144,10 +148,14 @@ static const char *format_of_suffix(const char *path) {
     return NULL;
 }
 
+const char *moda_cli_view_format(const moda_cli_view *view, const char *otherwise) {
+    const char *const by_suffix = format_of_suffix(view->output);
+    return view->format != NULL ? view->format : by_suffix != NULL ? by_suffix : otherwise;
+}
+
 const moda_writer *moda_cli_view_writer(const moda_cli_view *view, const moda_cli_args *args,
                                         const char *otherwise) {
-    const char *const by_suffix = format_of_suffix(view->output);
-    const char *const name = view->format != NULL ? view->format : by_suffix != NULL ? by_suffix : otherwise;
+    const char *const name = moda_cli_view_format(view, otherwise);
     const moda_writer *const writer = moda_writer_find(name);
     if (writer == NULL) {
         moda_cli_misuse(args, "this mod-alloc cannot write the format '%s'", name);
@@ -284,5 +292,15 @@ bool moda_cli_write_report(const moda_cli_view *view, const moda_report *report,
         moda_error_set(error, "%s: cannot be written as %s", own.output ? own.output : "standard output",
                        writer->name);
     }
+    return moda_out_close(&out, error) && is_written;
+}
+
+bool moda_cli_write_profile(const char *path, const moda_profile *profile, moda_error *error) {
+    moda_out out;
+    if (!moda_out_to_path(&out, path, error)) {
+        return false;
+    }
+    const bool is_written = moda_profile_write(profile, &out, error);
+    out.failed = out.failed || !is_written; /* no half profile under the file's name */
     return moda_out_close(&out, error) && is_written;
 }

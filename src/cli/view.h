@@ -17,6 +17,7 @@ typedef struct moda_cli_view {
     moda_symbolizer_options names;
     moda_write_options write;
     bool has_value;     /* write.value was asked for */
+    bool has_names;     /* some option of names was given */
     const char *format; /* NULL = by the output's suffix */
     const char *output; /* NULL = standard output */
     const char *color;
@@ -34,6 +35,9 @@ bool moda_cli_view_take(moda_cli_view *view, const moda_cli_args *args, int opti
 const moda_writer *moda_cli_view_writer(const moda_cli_view *view, const moda_cli_args *args,
                                         const char *otherwise);
 
+/* The format's name: as asked for, else what the output's suffix says, else `otherwise`. */
+const char *moda_cli_view_format(const moda_cli_view *view, const char *otherwise);
+
 /* Reads the operands, adds them up if there are several. Ends the process where one cannot be read. */
 moda_profile *moda_cli_read_profiles(const moda_cli_args *args, char **names, size_t count);
 
@@ -43,6 +47,9 @@ moda_report *moda_cli_build_report(moda_cli_view *view, const moda_profile *prof
 /* Writes the report to view->output. */
 bool moda_cli_write_report(const moda_cli_view *view, const moda_report *report, const moda_writer *writer,
                            moda_error *error);
+
+/* Writes the profile itself to a file, "-" = standard output. */
+bool moda_cli_write_profile(const char *path, const moda_profile *profile, moda_error *error);
 
 /* Opens view->output and sets width and color of view->write by what it is. */
 bool moda_cli_open_output(moda_cli_view *view, moda_out *out, moda_error *error);

@@ -1,51 +1,24 @@
 /* SPDX-License-Identifier: MIT
  *
- * build.c - a profile becomes a report: modules of all processes are joined, each distinct address is named
- * once, filters are applied, and sites whose stacks look the same become one stack.
+ * build.c - a profile becomes a report: each distinct address (places.c) is named once, filters are applied, and
+ * sites whose stacks look the same become one stack.
  *
  * The report's memory is its arena; tables needed only while building are malloc's and go at the end.
  *
  * Laws
- *   1. a location is (module, address in its file), so that the same code in two processes is one location
- *      wherever it was mapped; without a module it is (process, address).
+ *   1. a location is a place: the same code in two processes is one location.
  *   2. no two stacks have the same frames, but for one stack without frames (all hidden) beside the overflow
  *      site's.
  *   3. totals + dropped = the sum over the profile's sites.
  */
 #include "report/filter.h"
+#include "report/places.h"
 #include "report/report.h"
 #include "report/symbolize.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- which module an address lies in ---- */
-
-typedef struct module_range {
-    uint64_t start, end, reach; /* reach: furthest end of this and those before */
-    uint32_t module;            /* index into the process's modules */
-} module_range;
-
-typedef struct process_map {
-    module_range *ranges;
-    size_t count;
-    uint32_t *report_module; /* by index into the process's modules */
-} process_map;
-
-/* ---- an address table ---- */
-
-typedef struct place {
-    uint64_t address; /* as recorded, of the first process */
-    uint64_t key_address;
-    uint32_t key_module;              /* report module, or no_module | process */
-    uint32_t module;                  /* report module or UINT32_MAX */
-    uint32_t process, process_module; /* where it was met first */
-    const moda_symbol *symbols;
-    uint32_t symbol_count;
-} place;
-
-static const uint32_t no_module = 0x80000000u;
 
 typedef struct builder {
     const moda_profile *profile;
@@ -55,17 +28,7 @@ typedef struct builder {
     moda_arena *arena;
     moda_report *report;
 
-    process_map *maps; /* by process */
-    moda_report_module *modules;
-    size_t module_count;
-
-    place *places;
-    size_t place_count, place_room;
-    uint32_t *place_table; /* index + 1; open addressing */
-    size_t table_room;
-    uint32_t *site_places; /* of all sites, one after another */
-    size_t *site_begin;    /* by site; one more at the end */
-
+    moda_places places;
     moda_frame *frames;
     size_t frame_count;
     moda_function *functions;
@@ -81,229 +44,17 @@ static bool no_memory(builder *b) {
     return moda_error_set(b->error, "report: not enough memory");
 }
 
-static uint64_t mix(uint64_t a, uint64_t b) {
-    uint64_t x = (a ^ (b * 0x9e3779b97f4a7c15u)) * 0xbf58476d1ce4e5b9u;
-    x ^= x >> 29;
-    return x * 0x94d049bb133111ebu ^ x >> 32;
-}
-
-/* ---- modules ---- */
-
-static int by_start(const void *a, const void *b) {
-    const module_range *const x = a, *const y = b;
-    if (x->start != y->start)
-        return x->start < y->start ? -1 : 1;
-    return (x->module > y->module) - (x->module < y->module);
-}
-
-static void to_hex(const moda_profile_module *m, char hex[65]) {
-    for (uint32_t i = 0; i < m->build_id_length && i < 32; i++)
-        snprintf(hex + 2 * i, 3, "%02x", m->build_id[i]);
-}
-
-static uint32_t join_module(builder *b, const moda_profile_module *m, bool is_main) {
-    char hex[65] = "";
-    to_hex(m, hex);
-    for (size_t i = 0; i < b->module_count; i++)
-        if (strcmp(b->modules[i].path, m->path) == 0 && strcmp(b->modules[i].build_id, hex) == 0)
-            return (uint32_t)i;
-    moda_report_module *const to = &b->modules[b->module_count];
-    *to = (moda_report_module){
-        .path = m->path,
-        .start = m->start,
-        .end = m->end,
-        .file_offset = m->text_file_offset,
-        .text_start = m->text_start,
-        .text_end = m->text_end,
-        .load_bias = m->load_bias,
-        .is_main = is_main,
-    };
-    memcpy(to->build_id, hex, sizeof hex);
-    return (uint32_t)b->module_count++;
-}
-
-static bool map_process(builder *b, uint32_t which) {
-    const moda_profile_process *const p = &b->profile->processes[which];
-    process_map *const map = &b->maps[which];
-    map->ranges = malloc((p->module_count + 1) * sizeof *map->ranges);
-    map->report_module = malloc((p->module_count + 1) * sizeof *map->report_module);
-    if (map->ranges == NULL || map->report_module == NULL)
-        return no_memory(b);
-    map->count = p->module_count;
-    for (size_t i = 0; i < p->module_count; i++) {
-        const moda_profile_module *const m = &p->modules[i];
-        map->ranges[i] = (module_range){.start = m->start, .end = m->end, .module = (uint32_t)i};
-        const bool is_main = which == 0 && strcmp(m->path, p->executable) == 0;
-        map->report_module[i] = join_module(b, m, is_main);
-    }
-    if (map->count > 1)
-        qsort(map->ranges, map->count, sizeof *map->ranges, by_start);
-    uint64_t reach = 0;
-    for (size_t i = 0; i < map->count; i++) {
-        if (map->ranges[i].end > reach)
-            reach = map->ranges[i].end;
-        map->ranges[i].reach = reach;
-    }
-    return true;
-}
-
-/* The executable comes first: pprof takes the first mapping for it. */
-static void put_main_first(builder *b) {
-    for (size_t i = 1; i < b->module_count; i++) {
-        if (!b->modules[i].is_main)
-            continue;
-        const moda_report_module main_module = b->modules[i];
-        b->modules[i] = b->modules[0];
-        b->modules[0] = main_module;
-        for (size_t p = 0; p < b->profile->process_count; p++) {
-            for (size_t m = 0; m < b->profile->processes[p].module_count; m++) {
-                uint32_t *const index = &b->maps[p].report_module[m];
-                *index = *index == 0 ? (uint32_t)i : *index == i ? 0 : *index;
-            }
-        }
-        return;
-    }
-}
-
-static bool join_modules(builder *b) {
-    size_t most = 0;
-    for (size_t i = 0; i < b->profile->process_count; i++)
-        most += b->profile->processes[i].module_count;
-    b->modules = moda_arena_alloc(b->arena, (most + 1) * sizeof *b->modules);
-    b->maps = calloc(b->profile->process_count, sizeof *b->maps);
-    if (b->modules == NULL || b->maps == NULL)
-        return no_memory(b);
-    for (size_t i = 0; i < b->profile->process_count; i++)
-        if (!map_process(b, (uint32_t)i))
-            return false;
-    put_main_first(b);
-    return true;
-}
-
-static bool was_mapped(const moda_profile_module *m, uint32_t generation) {
-    return m->generation_mapped <= generation
-           && (m->generation_unmapped == 0 || m->generation_unmapped > generation);
-}
-
-/* Index of the process's module that held the address when the site was made; UINT32_MAX = none. Where only one
- * object was ever mapped there, it is that one, whatever the generations say: an object can be noticed later
- * than its first call. */
-static uint32_t find_module(const builder *b, uint32_t process, uint64_t address, uint32_t generation) {
-    const process_map *const map = &b->maps[process];
-    const moda_profile_module *const modules = b->profile->processes[process].modules;
-    size_t low = 0, high = map->count;
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        if (map->ranges[middle].start <= address)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    uint32_t found = UINT32_MAX, only = UINT32_MAX;
-    size_t candidates = 0;
-    for (size_t i = low; i-- > 0 && map->ranges[i].reach > address;) {
-        if (address >= map->ranges[i].end)
-            continue;
-        const uint32_t module = map->ranges[i].module;
-        candidates++;
-        only = module;
-        if (!was_mapped(&modules[module], generation))
-            continue;
-        if (found == UINT32_MAX || modules[module].generation_mapped > modules[found].generation_mapped)
-            found = module;
-    }
-    return found != UINT32_MAX || candidates != 1 ? found : only;
-}
-
-/* ---- distinct addresses ---- */
-
-static bool grow_places(builder *b) {
-    if (b->place_count == b->place_room) {
-        const size_t room = b->place_room == 0 ? 1024 : b->place_room * 2;
-        place *const grown = realloc(b->places, room * sizeof *grown);
-        if (grown == NULL)
-            return no_memory(b);
-        b->places = grown;
-        b->place_room = room;
-    }
-    if (b->place_count * 2 < b->table_room)
-        return true;
-    const size_t room = b->table_room == 0 ? 4096 : b->table_room * 2;
-    uint32_t *const table = calloc(room, sizeof *table);
-    if (table == NULL)
-        return no_memory(b);
-    for (size_t i = 0; i < b->place_count; i++) {
-        size_t at = mix(b->places[i].key_address, b->places[i].key_module) & (room - 1);
-        while (table[at] != 0)
-            at = (at + 1) & (room - 1);
-        table[at] = (uint32_t)i + 1;
-    }
-    free(b->place_table);
-    b->place_table = table;
-    b->table_room = room;
-    return true;
-}
-
-static bool intern_place(builder *b, const moda_profile_site *site, uint64_t address, uint32_t *index) {
-    const uint64_t inside = address != 0 ? address - 1 : 0; /* of the call, not of what follows it */
-    const uint32_t in_process = find_module(b, site->process, inside, site->generation);
-    place made = {
-        .address = address, .process = site->process, .process_module = in_process, .module = UINT32_MAX};
-    if (in_process != UINT32_MAX) {
-        made.module = b->maps[site->process].report_module[in_process];
-        made.key_module = made.module;
-        made.key_address = inside - b->profile->processes[site->process].modules[in_process].load_bias;
-    } else {
-        made.key_module = no_module | site->process;
-        made.key_address = inside;
-    }
-    if (!grow_places(b))
-        return false;
-    size_t at = mix(made.key_address, made.key_module) & (b->table_room - 1);
-    for (; b->place_table[at] != 0; at = (at + 1) & (b->table_room - 1)) {
-        const place *const other = &b->places[b->place_table[at] - 1];
-        if (other->key_address == made.key_address && other->key_module == made.key_module) {
-            *index = b->place_table[at] - 1;
-            return true;
-        }
-    }
-    *index = (uint32_t)b->place_count;
-    b->places[b->place_count++] = made;
-    b->place_table[at] = (uint32_t)b->place_count;
-    return true;
-}
-
-static bool collect_places(builder *b) {
-    size_t all = 0;
-    for (size_t i = 0; i < b->profile->site_count; i++)
-        all += b->profile->sites[i].address_count;
-    b->site_places = malloc((all + 1) * sizeof *b->site_places);
-    b->site_begin = malloc((b->profile->site_count + 1) * sizeof *b->site_begin);
-    if (b->site_places == NULL || b->site_begin == NULL)
-        return no_memory(b);
-    size_t at = 0;
-    for (size_t i = 0; i < b->profile->site_count; i++) {
-        const moda_profile_site *const site = &b->profile->sites[i];
-        b->site_begin[i] = at;
-        for (uint32_t k = 0; k < site->address_count; k++)
-            if (!intern_place(b, site, site->addresses[k], &b->site_places[at++]))
-                return false;
-    }
-    b->site_begin[b->profile->site_count] = at;
-    return true;
-}
-
 /* ---- names ---- */
 
 static int by_module(const void *a, const void *b) {
-    const place *const x = *(place *const *)a, *const y = *(place *const *)b;
+    const moda_place *const x = *(moda_place *const *)a, *const y = *(moda_place *const *)b;
     if (x->module != y->module)
         return x->module < y->module ? -1 : 1;
     return (x->key_address > y->key_address) - (x->key_address < y->key_address);
 }
 
 /* One symbol of its own for a run-time compiled function. */
-static void name_compiled(builder *b, place *p) {
+static void name_compiled(builder *b, moda_place *p) {
     const moda_profile_process *const process = &b->profile->processes[p->process];
     const char *const name = moda_symbolizer_perf_map_name(b->symbolizer, process, p->key_address);
     moda_symbol *const symbol = name != NULL ? moda_arena_alloc(b->arena, sizeof *symbol) : NULL;
@@ -315,8 +66,8 @@ static void name_compiled(builder *b, place *p) {
 }
 
 static bool name_places(builder *b) {
-    const size_t count = b->place_count;
-    place **const order = malloc((count + 1) * sizeof *order);
+    const size_t count = b->places.count;
+    moda_place **const order = malloc((count + 1) * sizeof *order);
     moda_lookup *const lookups = malloc((count + 1) * sizeof *lookups);
     if (order == NULL || lookups == NULL) {
         free(order);
@@ -324,7 +75,7 @@ static bool name_places(builder *b) {
         return no_memory(b);
     }
     for (size_t i = 0; i < count; i++)
-        order[i] = &b->places[i];
+        order[i] = &b->places.all[i];
     if (count > 1)
         qsort(order, count, sizeof *order, by_module);
     for (size_t from = 0; from < count;) {
@@ -333,7 +84,7 @@ static bool name_places(builder *b) {
             lookups[to] = (moda_lookup){.address = order[to]->key_address};
             to++;
         }
-        const place *const first = order[from];
+        const moda_place *const first = order[from];
         if (first->module == UINT32_MAX) {
             for (size_t i = from; i < to; i++)
                 name_compiled(b, order[i]);
@@ -346,7 +97,7 @@ static bool name_places(builder *b) {
                 order[i]->symbols = lookups[i].symbols;
                 order[i]->symbol_count = lookups[i].symbol_count;
             }
-            moda_report_module *const module = &b->modules[first->module];
+            moda_report_module *const module = &b->places.modules[first->module];
             module->has_symbols = facts.has_symbols;
             module->has_lines = facts.has_lines;
             module->has_inlines = facts.has_inlines;
@@ -363,13 +114,13 @@ static const char *base_name(const char *path) {
     return slash != NULL && slash[1] != 0 ? slash + 1 : path;
 }
 
-static const char *address_name(builder *b, const place *p) {
+static const char *address_name(builder *b, const moda_place *p) {
     char text[512];
     if (p->module == UINT32_MAX)
         snprintf(text, sizeof text, "0x%" PRIx64, p->address);
     else
         snprintf(text, sizeof text, "0x%" PRIx64 " (%.400s+0x%" PRIx64 ")", p->address,
-                 base_name(b->modules[p->module].path), p->key_address + 1);
+                 base_name(b->places.modules[p->module].path), p->key_address + 1);
     return moda_arena_intern(b->arena, text);
 }
 
@@ -389,7 +140,7 @@ static bool grow_functions(builder *b) {
     if (table == NULL)
         return no_memory(b);
     for (size_t i = 0; i < b->function_count; i++) {
-        size_t at = mix((uintptr_t)b->functions[i].name, b->functions[i].module) & (room - 1);
+        size_t at = moda_places_mix((uintptr_t)b->functions[i].name, b->functions[i].module) & (room - 1);
         while (table[at] != 0)
             at = (at + 1) & (room - 1);
         table[at] = (uint32_t)i + 1;
@@ -404,7 +155,7 @@ static bool grow_functions(builder *b) {
 static bool intern_function(builder *b, const moda_frame *frame, const moda_symbol *symbol, uint32_t *index) {
     if (!grow_functions(b))
         return false;
-    size_t at = mix((uintptr_t)frame->function, frame->module) & (b->function_table_room - 1);
+    size_t at = moda_places_mix((uintptr_t)frame->function, frame->module) & (b->function_table_room - 1);
     for (; b->function_table[at] != 0; at = (at + 1) & (b->function_table_room - 1)) {
         const moda_function *const other = &b->functions[b->function_table[at] - 1];
         if (other->name == frame->function && other->module == frame->module) {
@@ -430,7 +181,7 @@ static const char *intern_or_null(builder *b, const char *text) {
 }
 
 static bool make_frame(builder *b, uint32_t index, const moda_symbol *symbol, moda_frame *frame) {
-    const place *const p = &b->places[index];
+    const moda_place *const p = &b->places.all[index];
     *frame = (moda_frame){
         .function =
             symbol->function != NULL ? moda_arena_intern(b->arena, symbol->function) : address_name(b, p),
@@ -451,14 +202,14 @@ static bool make_frame(builder *b, uint32_t index, const moda_symbol *symbol, mo
 static bool make_frames(builder *b) {
     static const moda_symbol nothing = {.function = NULL};
     size_t most = 0;
-    for (size_t i = 0; i < b->place_count; i++)
-        most += b->places[i].symbol_count + 1;
-    moda_location *const locations = moda_arena_alloc(b->arena, (b->place_count + 1) * sizeof *locations);
+    for (size_t i = 0; i < b->places.count; i++)
+        most += b->places.all[i].symbol_count + 1;
+    moda_location *const locations = moda_arena_alloc(b->arena, (b->places.count + 1) * sizeof *locations);
     b->frames = moda_arena_alloc(b->arena, (most + 1) * sizeof *b->frames);
     if (locations == NULL || b->frames == NULL)
         return no_memory(b);
-    for (size_t i = 0; i < b->place_count; i++) {
-        const place *const p = &b->places[i];
+    for (size_t i = 0; i < b->places.count; i++) {
+        const moda_place *const p = &b->places.all[i];
         locations[i] = (moda_location){
             .address = p->address, .first_frame = (uint32_t)b->frame_count, .module = p->module};
         const uint32_t count = p->symbol_count > 0 ? p->symbol_count : 1;
@@ -472,9 +223,9 @@ static bool make_frames(builder *b) {
         b->report->addresses_named += outermost->is_named;
         b->report->addresses_with_lines += b->frames[locations[i].first_frame].file != NULL;
     }
-    b->report->addresses = b->place_count;
+    b->report->addresses = b->places.count;
     b->report->locations = locations;
-    b->report->location_count = b->place_count;
+    b->report->location_count = b->places.count;
     b->report->frames = b->frames;
     b->report->frame_count = b->frame_count;
     moda_function *const functions = moda_arena_alloc(b->arena, (b->function_count + 1) * sizeof *functions);
@@ -484,8 +235,8 @@ static bool make_frames(builder *b) {
         memcpy(functions, b->functions, b->function_count * sizeof *functions);
     b->report->functions = functions;
     b->report->function_count = b->function_count;
-    b->report->modules = b->modules;
-    b->report->module_count = b->module_count;
+    b->report->modules = b->places.modules;
+    b->report->module_count = b->places.module_count;
     return true;
 }
 
@@ -499,7 +250,7 @@ static bool mark(builder *b, const char *const *patterns, size_t count, uint8_t 
         return false;
     for (size_t i = 0; i < b->frame_count; i++) {
         const moda_frame *const frame = &b->frames[i];
-        const char *const path = frame->module != UINT32_MAX ? b->modules[frame->module].path : NULL;
+        const char *const path = frame->module != UINT32_MAX ? b->places.modules[frame->module].path : NULL;
         if (moda_filter_matches(filter, frame, path))
             b->frame_marks[i] |= bit;
     }
@@ -524,7 +275,6 @@ typedef struct stack_table {
     size_t room;
     moda_stack *stacks;
     size_t count;
-    int64_t *largest; /* by stack: allocated bytes of the site it took its facts from */
 } stack_table;
 
 static bool same_stack(const moda_stack *a, const uint32_t *frames, uint32_t count, bool is_overflow) {
@@ -537,13 +287,21 @@ static bool add_stack(builder *b, stack_table *t, const moda_profile_site *site,
     const bool is_overflow = site->id == 0;
     uint64_t hash = is_overflow;
     for (uint32_t i = 0; i < count; i++)
-        hash = mix(hash, frames[i] + 1u);
+        hash = moda_places_mix(hash, frames[i] + 1u);
     size_t at = hash & (t->room - 1);
     while (t->table[at] != 0 && !same_stack(&t->stacks[t->table[at] - 1], frames, count, is_overflow))
         at = (at + 1) & (t->room - 1);
     if (t->table[at] == 0) {
         moda_stack *const made = &t->stacks[t->count];
-        *made = (moda_stack){.frame_count = count, .is_overflow = is_overflow};
+        *made = (moda_stack){
+            .frame_count = count,
+            .site_id = site->id,
+            .process = site->process,
+            .thread = site->thread,
+            .walk_end = site->walk_end,
+            .guessed = site->guessed,
+            .is_overflow = is_overflow,
+        };
         uint32_t *const copy = moda_arena_alloc(b->arena, count * sizeof *copy + 1);
         if (copy == NULL)
             return no_memory(b);
@@ -551,20 +309,9 @@ static bool add_stack(builder *b, stack_table *t, const moda_profile_site *site,
             memcpy(copy, frames, count * sizeof *copy);
         made->frames = copy;
         moda_values_clear(&made->values);
-        t->largest[t->count] = -1;
         t->table[at] = (uint32_t)++t->count;
     }
-    moda_stack *const stack = &t->stacks[t->table[at] - 1];
-    int64_t *const largest = &t->largest[t->table[at] - 1];
-    if (site->values.of[MODA_VALUE_ALLOCATED_BYTES] > *largest) {
-        *largest = site->values.of[MODA_VALUE_ALLOCATED_BYTES];
-        stack->site_id = site->id;
-        stack->process = site->process;
-        stack->thread = site->thread;
-        stack->walk_end = site->walk_end;
-        stack->guessed = site->guessed;
-    }
-    moda_values_add(&stack->values, &site->values);
+    moda_values_add(&t->stacks[t->table[at] - 1].values, &site->values);
     return true;
 }
 
@@ -572,8 +319,8 @@ static bool add_site(builder *b, stack_table *t, size_t index, uint32_t **frames
     const moda_profile_site *const site = &b->profile->sites[index];
     uint8_t marks = 0;
     uint32_t count = 0;
-    for (size_t i = b->site_begin[index]; i < b->site_begin[index + 1]; i++) {
-        const moda_location *const location = &b->report->locations[b->site_places[i]];
+    for (size_t i = b->places.begin[index]; i < b->places.begin[index + 1]; i++) {
+        const moda_location *const location = &b->report->locations[b->places.of_sites[i]];
         if (count + location->frame_count > *room) {
             const size_t more = 2 * (count + location->frame_count);
             uint32_t *const grown = realloc(*frames, more * sizeof *grown);
@@ -613,11 +360,10 @@ static bool make_stacks(builder *b) {
     while (t.room < 2 * most + 2)
         t.room *= 2;
     t.table = calloc(t.room, sizeof *t.table);
-    t.largest = malloc((most + 1) * sizeof *t.largest);
     t.stacks = moda_arena_alloc(b->arena, (most + 1) * sizeof *t.stacks);
     uint32_t *frames = NULL;
     size_t room = 0;
-    bool is_fine = t.table != NULL && t.largest != NULL && t.stacks != NULL;
+    bool is_fine = t.table != NULL && t.stacks != NULL;
     if (!is_fine)
         no_memory(b);
     moda_values_clear(&b->report->totals);
@@ -629,7 +375,6 @@ static bool make_stacks(builder *b) {
     b->report->stacks = t.stacks;
     b->report->stack_count = t.count;
     free(t.table);
-    free(t.largest);
     free(frames);
     return is_fine;
 }
@@ -637,15 +382,8 @@ static bool make_stacks(builder *b) {
 /* ---- all of it ---- */
 
 static void release(builder *b) {
-    for (size_t i = 0; b->maps != NULL && i < b->profile->process_count; i++) {
-        free(b->maps[i].ranges);
-        free(b->maps[i].report_module);
-    }
-    free(b->maps);
-    free(b->places);
-    free(b->place_table);
-    free(b->site_places);
-    free(b->site_begin);
+    if (b->places.profile != NULL)
+        moda_places_free(&b->places);
     free(b->functions);
     free(b->function_table);
     free(b->frame_marks);
@@ -664,7 +402,7 @@ moda_report *moda_report_build(const moda_profile *profile, const moda_report_op
     if (is_fine) {
         b.report->profile = profile;
         b.report->arena = b.arena;
-        is_fine = join_modules(&b) && collect_places(&b) && name_places(&b) && make_frames(&b)
+        is_fine = moda_places_find(&b.places, profile, b.arena, error) && name_places(&b) && make_frames(&b)
                   && mark_frames(&b) && make_stacks(&b);
     }
     release(&b);

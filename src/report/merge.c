@@ -74,14 +74,107 @@ static bool add_part(merger *m, const moda_profile *part) {
         if (site->addresses == NULL)
             return false;
     }
-    add_stats(&to->totals, &part->totals);
-    moda_values_add(&to->site_totals, &part->site_totals);
     for (int k = 0; k < MODA_PROFILE_SIZE_CLASSES; k++)
         to->size_classes[k] += part->size_classes[k];
     to->is_exact = to->is_exact && part->is_exact;
     if (to->sample_bytes == 0)
         to->sample_bytes = part->sample_bytes;
     return true;
+}
+
+/* ---- forked children ---- */
+
+/* Numbers of processes are used again: a parent began before its child. */
+static bool has_parent(const moda_profile *profile, const moda_profile_process *child) {
+    for (size_t i = 0; i < profile->process_count; i++) {
+        const moda_profile_process *const p = &profile->processes[i];
+        if (p != child && p->pid == child->parent_pid && p->start_realtime_ns <= child->start_realtime_ns)
+            return true;
+    }
+    return false;
+}
+
+static int64_t beyond(int64_t value, int64_t inherited) {
+    return value > inherited ? value - inherited : 0;
+}
+
+static int64_t less(int64_t a, int64_t b) { /* a damaged profile can hold any number */
+    return (int64_t)((uint64_t)a - (uint64_t)b);
+}
+
+static void take_off(uint64_t *from, int64_t inherited) {
+    *from = *from > (uint64_t)inherited ? *from - (uint64_t)inherited : 0;
+}
+
+/* What a child freed of its parent's blocks is not known; so it has at least this much of its own. */
+static void take_off_site(moda_profile_site *site) {
+    int64_t *const of = site->values.of;
+    const int64_t live = of[MODA_VALUE_LIVE_BYTES];
+    of[MODA_VALUE_LIVE_BYTES] = beyond(live, site->inherited_bytes);
+    of[MODA_VALUE_LIVE_COUNT] = beyond(of[MODA_VALUE_LIVE_COUNT], site->inherited_count);
+    of[MODA_VALUE_LIVE_REQUESTED_BYTES] =
+        beyond(of[MODA_VALUE_LIVE_REQUESTED_BYTES], site->inherited_requested_bytes);
+    of[MODA_VALUE_LIVE_WASTE_BYTES] = beyond(of[MODA_VALUE_LIVE_BYTES], of[MODA_VALUE_LIVE_REQUESTED_BYTES]);
+    of[MODA_VALUE_AT_PEAK_BYTES] = beyond(of[MODA_VALUE_AT_PEAK_BYTES], site->inherited_bytes);
+    of[MODA_VALUE_AT_PEAK_COUNT] = beyond(of[MODA_VALUE_AT_PEAK_COUNT], site->inherited_count);
+    of[MODA_VALUE_AT_PEAK_REQUESTED_BYTES] =
+        beyond(of[MODA_VALUE_AT_PEAK_REQUESTED_BYTES], site->inherited_requested_bytes);
+    of[MODA_VALUE_OWN_PEAK_BYTES] = beyond(of[MODA_VALUE_OWN_PEAK_BYTES], site->inherited_bytes);
+    of[MODA_VALUE_OWN_PEAK_COUNT] = beyond(of[MODA_VALUE_OWN_PEAK_COUNT], site->inherited_count);
+    site->inherited_bytes = site->inherited_count = site->inherited_requested_bytes = 0;
+}
+
+static void take_off_process(moda_profile_process *process) {
+    take_off(&process->totals.current_bytes, process->inherited_bytes);
+    take_off(&process->totals.peak_bytes, process->inherited_bytes);
+    take_off(&process->totals.live_count, process->inherited_count);
+    take_off(&process->totals.peak_live_count, process->inherited_count);
+    process->inherited_bytes = process->inherited_count = 0;
+}
+
+/* The balances of a child's threads add up to its live bytes: what the threads are not known to have inherited
+ * (the counters were reset since) goes to the first. */
+static void take_off_threads(merger *m, uint32_t process, int64_t bytes, int64_t count) {
+    moda_profile_thread *first = NULL;
+    for (size_t i = 0; i < m->to->thread_count; i++) {
+        moda_profile_thread *const thread = &m->threads[i];
+        if (thread->process != process)
+            continue;
+        if (first == NULL)
+            first = thread;
+        thread->balance_bytes = less(thread->balance_bytes, thread->inherited_bytes);
+        thread->balance_count = less(thread->balance_count, thread->inherited_count);
+        bytes = less(bytes, thread->inherited_bytes);
+        count = less(count, thread->inherited_count);
+        thread->inherited_bytes = thread->inherited_count = 0;
+    }
+    if (first != NULL) {
+        first->balance_bytes = less(first->balance_bytes, bytes);
+        first->balance_count = less(first->balance_count, count);
+    }
+}
+
+static void take_off_inherited(merger *m) {
+    moda_profile *const to = m->to;
+    bool any = false;
+    for (uint32_t i = 0; i < to->process_count; i++) {
+        moda_profile_process *const p = &m->processes[i];
+        if (!p->is_forked || p->inherited_bytes < 0 || p->inherited_count <= 0 || !has_parent(to, p))
+            continue;
+        take_off_threads(m, i, p->inherited_bytes, p->inherited_count);
+        take_off_process(p);
+        any = p->is_growth = true;
+    }
+    for (size_t i = 0; any && i < to->site_count; i++)
+        if (m->processes[m->sites[i].process].is_growth)
+            take_off_site(&m->sites[i]);
+}
+
+static void sum_up(moda_profile *to) {
+    for (size_t i = 0; i < to->process_count; i++)
+        add_stats(&to->totals, &to->processes[i].totals);
+    for (size_t i = 0; i < to->site_count; i++)
+        moda_values_add(&to->site_totals, &to->sites[i].values);
 }
 
 moda_profile *moda_profile_merge(const moda_profile *const *parts, size_t count, moda_error *error) {
@@ -108,8 +201,11 @@ moda_profile *moda_profile_merge(const moda_profile *const *parts, size_t count,
     }
     for (size_t i = 0; is_fine && i < count; i++)
         is_fine = add_part(&m, parts[i]);
-    if (is_fine)
+    if (is_fine) {
+        take_off_inherited(&m);
+        sum_up(m.to);
         return m.to;
+    }
     moda_arena_free(arena);
     moda_error_set(error, count == 0 ? "merge: no profiles" : "merge: not enough memory");
     return NULL;

@@ -42,8 +42,10 @@ typedef struct reader {
     const char *source;
 
     uint8_t *copy;
-    uint64_t size; /* of the copy: the bytes handed out */
+    uint64_t first,
+        size; /* records lie from `first` on, before `size`: the bytes handed out, or one part's end */
     moda_region_header header;
+    const moda_inherited *inherited; /* of a forked child */
 
     moda_arena *arena;
     moda_profile *profile;
@@ -98,13 +100,14 @@ static bool fetch(const reader *r, uint64_t offset, void *to, size_t length) {
 /* The record at a ref, or NULL with a message. `least` bytes of it lie inside the copy. */
 static void *record(reader *r, uint64_t holder, moda_ref ref, size_t least, const char *what) {
     const uint64_t offset = (uint64_t)ref * MODA_REF_UNIT;
-    if (offset >= MODA_REGION_FIRST && offset % MODA_REGION_ALIGN == 0 && offset <= r->size
+    if (offset >= r->first && offset % MODA_REGION_ALIGN == 0 && offset <= r->size
         && least <= r->size - offset)
         return r->copy + offset;
     moda_error_set(r->error,
                    "%s: at offset %" PRIu64 ": the ref to a %s leads to offset %" PRIu64
-                   ", expected a multiple of %u from %u on, with %zu bytes before the end at %" PRIu64,
-                   r->source, holder, what, offset, MODA_REGION_ALIGN, MODA_REGION_FIRST, least, r->size);
+                   ", expected a multiple of %u from %" PRIu64
+                   " on, with %zu bytes before the end at %" PRIu64,
+                   r->source, holder, what, offset, MODA_REGION_ALIGN, r->first, least, r->size);
     return NULL;
 }
 
@@ -143,22 +146,24 @@ static void settle(reader *r, void *in_copy, size_t size, const uint32_t *seq) {
 
 /* ---- header ---- */
 
-static bool check_header(reader *r) {
+static bool check_header(reader *r, uint64_t base) {
     const moda_region_header *const h = &r->header;
     if (memcmp(h->magic, MODA_REGION_MAGIC, sizeof h->magic) != 0)
-        return moda_error_set(r->error, "%s: at offset 0: not a mod-alloc profile, expected \"%s\"",
-                              r->source, MODA_REGION_MAGIC);
+        return moda_error_set(r->error, "%s: at offset %" PRIu64 ": not a mod-alloc profile, expected \"%s\"",
+                              r->source, base, MODA_REGION_MAGIC);
     if (h->byte_order == __builtin_bswap32(MODA_REGION_BYTE_ORDER))
         return moda_error_set(
-            r->error, "%s: at offset %zu: written on a machine of the other byte order, expected 0x%08x",
-            r->source, offsetof(moda_region_header, byte_order), MODA_REGION_BYTE_ORDER);
+            r->error,
+            "%s: at offset %" PRIu64 ": written on a machine of the other byte order, expected 0x%08x",
+            r->source, base + offsetof(moda_region_header, byte_order), MODA_REGION_BYTE_ORDER);
     if (h->byte_order != MODA_REGION_BYTE_ORDER)
-        return bad(r, offsetof(moda_region_header, byte_order), "byte order mark", h->byte_order, "16909060");
+        return bad(r, base + offsetof(moda_region_header, byte_order), "byte order mark", h->byte_order,
+                   "16909060");
     if (h->version != MODA_REGION_VERSION)
-        return moda_error_set(r->error, "%s: at offset %zu: profile version %" PRIu32 ", expected %u%s",
-                              r->source, offsetof(moda_region_header, version), h->version,
-                              MODA_REGION_VERSION,
-                              h->version > MODA_REGION_VERSION ? " (a newer mod-alloc wrote it)" : "");
+        return moda_error_set(
+            r->error, "%s: at offset %" PRIu64 ": profile version %" PRIu32 ", expected %u%s", r->source,
+            base + offsetof(moda_region_header, version), h->version, MODA_REGION_VERSION,
+            h->version > MODA_REGION_VERSION ? " (a newer mod-alloc wrote it)" : "");
     static const struct {
         size_t field, size;
         const char *name;
@@ -174,7 +179,7 @@ static bool check_header(reader *r) {
         char expected[24];
         snprintf(expected, sizeof expected, "%zu", sizes[i].size);
         if (found != sizes[i].size)
-            return bad(r, sizes[i].field, sizes[i].name, found, expected);
+            return bad(r, base + sizes[i].field, sizes[i].name, found, expected);
     }
     return true;
 }
@@ -197,7 +202,7 @@ static bool take_copy(reader *r) {
     }
     if (!fetch(r, 0, &r->header, sizeof r->header))
         return moda_error_set(r->error, "%s: at offset 0: cannot be read: %s", r->source, strerror(errno));
-    if (!check_header(r))
+    if (!check_header(r, 0))
         return false;
     /* Taken after the header's links: what they lead to lies below it. */
     uint64_t used;
@@ -222,6 +227,7 @@ static bool take_copy(reader *r) {
     if (!fetch(r, 0, r->copy, (size_t)used))
         return moda_error_set(r->error, "%s: cannot be read up to offset %" PRIu64 ": %s", r->source, used,
                               errno != 0 ? strerror(errno) : "it ends");
+    r->first = MODA_REGION_FIRST;
     r->size = used;
     return true;
 }
@@ -232,7 +238,6 @@ static const char *copy_string(reader *r, const char *text, size_t room) {
 
 static void read_clock(reader *r) {
     moda_region_header *const h = &r->header;
-    const moda_region_header *const copied = (const moda_region_header *)(const void *)r->copy;
     for (int i = 0; r->is_live && i < SEQ_TRIES; i++) {
         uint32_t before, after;
         if (!fetch(r, offsetof(moda_region_header, clock_seq), &before, 4))
@@ -255,7 +260,7 @@ static void read_clock(reader *r) {
         if (fetch(r, offsetof(moda_region_header, peak_seq), &after, 4) && before == after)
             break;
     }
-    if (!r->is_live && ((copied->clock_seq & 1) != 0 || (copied->peak_seq & 1) != 0))
+    if (!r->is_live && ((h->clock_seq & 1) != 0 || (h->peak_seq & 1) != 0))
         r->torn++;
     const uint64_t ticks = h->latest_ticks - h->start_ticks;
     const uint64_t ns = h->latest_monotonic_ns - h->start_monotonic_ns;
@@ -271,11 +276,33 @@ static int64_t clamped(double value) {
 }
 
 static uint64_t ticks_to_ns(const reader *r, uint64_t ticks) {
+    if (r->header.merged != 0 && r->ns_per_tick > 0)
+        return ticks; /* they are nanoseconds, also beyond the 53 bits of a double */
     return (uint64_t)clamped((double)ticks * r->ns_per_tick);
 }
 
 static uint64_t since_start(const reader *r, uint64_t ticks) {
     return ticks > r->header.start_ticks ? ticks_to_ns(r, ticks - r->header.start_ticks) : 0;
+}
+
+/* What a merged profile says of a process, since the file's own header is no longer the process's. */
+static bool read_merged_facts(reader *r) {
+    const uint64_t holder = offsetof(moda_region_header, merged);
+    const moda_merged *const m =
+        record(r, holder, r->header.merged, sizeof *m + 1, "record of what was merged");
+    if (m == NULL)
+        return false;
+    const uint64_t text = offset_of(r, m->source);
+    if (m->source_length >= r->size - text || m->source[m->source_length] != 0)
+        return bad(r, offset_of(r, &m->source_length), "length of the source's name", m->source_length,
+                   "that of a text inside the profile");
+    moda_profile_process *const p = r->process;
+    p->source = copy_string(r, m->source, SIZE_MAX);
+    p->region_used_bytes = m->region_used_bytes;
+    p->is_live = m->was_running != 0;
+    p->is_growth = m->is_growth != 0;
+    r->torn = m->torn;
+    return p->source != NULL || no_memory(r);
 }
 
 static bool read_facts(reader *r) {
@@ -315,7 +342,11 @@ static bool read_facts(reader *r) {
     p->region_used_bytes = h->used;
     p->region_max_bytes = h->memory_max;
     p->peak_ns = since_start(r, h->peak_ticks);
-    return true;
+    if (p->is_forked) {
+        p->inherited_bytes = h->inherited_bytes;
+        p->inherited_count = h->inherited_count;
+    }
+    return h->merged == 0 || read_merged_facts(r);
 }
 
 /* ---- modules ---- */
@@ -404,14 +435,19 @@ static void read_shard(reader *r, moda_shard *shard, moda_profile_thread *thread
                 .total_bytes = total - shard->base.total_bytes,
                 .requested_bytes = shard->requested_bytes - shard->base.requested_bytes,
                 .current_bytes = total - freed,
-                .live_count = shard->alloc_count - shard->free_count,
+                .live_count = shard->alloc_count - shard->free_count - shard->realloc_count,
             },
         .freed_bytes = freed - shard->base.freed_bytes,
         .balance_bytes = difference(total, freed),
-        .balance_count = difference(shard->alloc_count, shard->free_count),
+        .balance_count = difference(shard->alloc_count, shard->free_count + shard->realloc_count),
         .samples = shard->samples,
         .dropped = shard->dropped,
     };
+    if ((r->header.flags & MODA_REGION_FORKED) != 0) { /* a child's bases are its counts at the fork */
+        const moda_counts *const base = &shard->base;
+        thread->inherited_bytes = difference(base->total_bytes, base->freed_bytes);
+        thread->inherited_count = difference(base->alloc_count, base->free_count + base->realloc_count);
+    }
     memcpy(thread->name, shard->name, sizeof thread->name - 1);
     memcpy(thread->walks, shard->walks, sizeof thread->walks);
 }
@@ -624,12 +660,27 @@ static void take_own_peak(const moda_site_counts *c, at_peak peak, int64_t *of) 
     of[MODA_VALUE_OWN_PEAK_COUNT] = blocks((uint64_t)not_negative(count));
 }
 
-static void convert_counts(const reader *r, const moda_site_counts *c, moda_values *v) {
+/* What a forked child had of a site's blocks at the fork: never more than was counted. */
+static moda_site_inherited inherited_at(const reader *r, const moda_site *site) {
+    static const moda_site_inherited nothing;
+    if (r->inherited == NULL || site->id >= r->inherited->count)
+        return nothing;
+    moda_site_inherited had = r->inherited->of[site->id];
+    const moda_site_counts *const c = &site->counts;
+    had.samples = had.samples < c->alloc_samples ? had.samples : c->alloc_samples;
+    had.count = had.count < c->alloc_count ? had.count : c->alloc_count;
+    had.bytes = had.bytes < c->alloc_bytes ? had.bytes : c->alloc_bytes;
+    had.requested = had.requested < c->alloc_requested ? had.requested : c->alloc_requested;
+    return had;
+}
+
+static void convert_counts(const reader *r, const moda_site_counts *c, const moda_site_inherited *had,
+                           moda_values *v) {
     moda_values_clear(v);
     int64_t *const of = v->of;
-    of[MODA_VALUE_ALLOCATED_BYTES] = as_int(c->alloc_bytes);
-    of[MODA_VALUE_ALLOCATED_COUNT] = blocks(c->alloc_count);
-    of[MODA_VALUE_REQUESTED_BYTES] = as_int(c->alloc_requested);
+    of[MODA_VALUE_ALLOCATED_BYTES] = as_int(c->alloc_bytes - had->bytes);
+    of[MODA_VALUE_ALLOCATED_COUNT] = blocks(c->alloc_count - had->count);
+    of[MODA_VALUE_REQUESTED_BYTES] = as_int(c->alloc_requested - had->requested);
     of[MODA_VALUE_WASTE_BYTES] =
         not_negative(of[MODA_VALUE_ALLOCATED_BYTES] - of[MODA_VALUE_REQUESTED_BYTES]);
     of[MODA_VALUE_FREED_BYTES] = as_int(c->free_bytes);
@@ -652,7 +703,7 @@ static void convert_counts(const reader *r, const moda_site_counts *c, moda_valu
     }
     of[MODA_VALUE_TEMPORARY_COUNT] = blocks(c->short_lived_count);
     of[MODA_VALUE_REMOTE_FREE_COUNT] = blocks(c->remote_free_count);
-    of[MODA_VALUE_SAMPLES] = as_int(c->alloc_samples);
+    of[MODA_VALUE_SAMPLES] = as_int(c->alloc_samples - had->samples);
     of[MODA_VALUE_FREED_SAMPLES] = as_int(c->free_samples);
 
     const double samples = (double)c->alloc_samples, count = (double)c->alloc_count / MODA_COUNT_ONE;
@@ -662,8 +713,11 @@ static void convert_counts(const reader *r, const moda_site_counts *c, moda_valu
     /* How many samples were live at the peak is not kept: as many as the mean weight says. */
     const double peak_count = (double)not_negative(peak.count) / MODA_COUNT_ONE;
     const double peak_samples = count > 0 ? peak_count * samples / count : 0;
-    v->variance[MODA_VARIANCE_ALLOCATED_BYTES] = variance((double)c->alloc_bytes, samples, count);
-    v->variance[MODA_VARIANCE_ALLOCATED_COUNT] = variance(count, samples, count);
+    const double own_samples = (double)of[MODA_VALUE_SAMPLES];
+    const double own_count = (double)(c->alloc_count - had->count) / MODA_COUNT_ONE;
+    v->variance[MODA_VARIANCE_ALLOCATED_BYTES] =
+        variance((double)of[MODA_VALUE_ALLOCATED_BYTES], own_samples, own_count);
+    v->variance[MODA_VARIANCE_ALLOCATED_COUNT] = variance(own_count, own_samples, own_count);
     v->variance[MODA_VARIANCE_LIVE_BYTES] = variance((double)of[MODA_VALUE_LIVE_BYTES], live, live_count);
     v->variance[MODA_VARIANCE_LIVE_COUNT] = variance(live_count, live, live_count);
     v->variance[MODA_VARIANCE_AT_PEAK_BYTES] =
@@ -673,8 +727,9 @@ static void convert_counts(const reader *r, const moda_site_counts *c, moda_valu
 
 static bool check_site(reader *r, const moda_site *site) {
     const uint64_t offset = offset_of(r, site);
+    const size_t behind = r->header.merged != 0 ? sizeof(moda_site_sums) / sizeof site->frames[0] : 0;
     if (site->frame_count > MODA_FRAMES_MAX
-        || site->frame_count > (r->size - offset - sizeof *site) / sizeof site->frames[0])
+        || site->frame_count + behind > (r->size - offset - sizeof *site) / sizeof site->frames[0])
         return bad(r, offset + offsetof(moda_site, frame_count), "number of frames", site->frame_count,
                    "at most 512 and inside the profile");
     if (site->walk_end > MOD_ALLOC_WALK_NONE)
@@ -850,6 +905,20 @@ static bool collect_sites(reader *r, site_place **places, size_t *count) {
     return is_fine;
 }
 
+/* The figures of a site of a merged profile that its counts cannot say. */
+static void take_sums(const moda_site_sums *sums, moda_values *v) {
+    v->of[MODA_VALUE_WASTE_BYTES] = not_negative(sums->waste_bytes);
+    v->of[MODA_VALUE_LIVE_BYTES] = not_negative(sums->live_bytes);
+    v->of[MODA_VALUE_LIVE_COUNT] = not_negative(sums->live_count);
+    v->of[MODA_VALUE_LIVE_REQUESTED_BYTES] = not_negative(sums->live_requested);
+    v->of[MODA_VALUE_LIVE_WASTE_BYTES] = not_negative(sums->live_waste);
+    for (int i = 0; i < MODA_VARIANCES; i++) {
+        double variance;
+        memcpy(&variance, &sums->variance[i], sizeof variance);
+        v->variance[i] = variance >= 0 && variance < 1e300 ? variance : 0; /* no NaN */
+    }
+}
+
 static bool convert_site(reader *r, const moda_site *site, moda_profile_site *to) {
     *to = (moda_profile_site){
         .address_count = site->frame_count,
@@ -864,15 +933,39 @@ static bool convert_site(reader *r, const moda_site *site, moda_profile_site *to
         return no_memory(r);
     memcpy(addresses, site->frames, (size_t)site->frame_count * 8);
     to->addresses = addresses;
-    convert_counts(r, &site->counts, &to->values);
+    const moda_site_inherited had = inherited_at(r, site);
+    to->inherited_bytes = as_int(had.bytes);
+    to->inherited_count = blocks(had.count);
+    to->inherited_requested_bytes = as_int(had.requested);
+    convert_counts(r, &site->counts, &had, &to->values);
+    if (r->header.merged != 0)
+        take_sums((const moda_site_sums *)(const void *)&site->frames[site->frame_count], &to->values);
     moda_values_add(&r->profile->site_totals, &to->values);
+    return true;
+}
+
+static bool find_inherited(reader *r) {
+    const uint64_t holder = offsetof(moda_region_header, inherited);
+    r->inherited = NULL;
+    if (r->header.inherited == 0 || is_newer_than_copy(r, r->header.inherited))
+        return true;
+    const moda_inherited *const found =
+        record(r, holder, r->header.inherited, sizeof *found, "list of what was inherited");
+    if (found == NULL)
+        return false;
+    const uint64_t offset = offset_of(r, found);
+    if (found->count > (r->size - offset - sizeof *found) / sizeof found->of[0])
+        return bad(r, offset, "number of sites with inherited blocks", found->count,
+                   "as many as fit before the end");
+    r->inherited = found;
     return true;
 }
 
 static bool read_sites(reader *r) {
     site_place *places;
     size_t count;
-    bool is_fine = collect_sites(r, &places, &count);
+    bool is_fine = find_inherited(r);
+    is_fine = collect_sites(r, &places, &count) && is_fine;
     if (is_fine && count > 1)
         qsort(places, count, sizeof *places, by_offset);
     for (size_t i = 1; is_fine && i < count; i++)
@@ -905,13 +998,17 @@ static bool read_sites(reader *r) {
 static bool read_timeline(reader *r) {
     if (r->header.timeline == 0 || is_newer_than_copy(r, r->header.timeline))
         return true;
-    moda_timeline *const t =
-        record(r, offsetof(moda_region_header, timeline), r->header.timeline, sizeof *t, "timeline");
+    const bool is_merged = r->header.merged != 0; /* then it has no more points than it needs */
+    moda_timeline *const t = record(r, offsetof(moda_region_header, timeline), r->header.timeline,
+                                    is_merged ? offsetof(moda_timeline, point) : sizeof *t, "timeline");
     if (t == NULL)
         return false;
-    settle(r, t, sizeof *t, &t->seq);
-    if (t->count > MODA_TIMELINE_POINTS)
-        return bad(r, offset_of(r, &t->count), "number of points", t->count, "at most 1024");
+    if (!is_merged)
+        settle(r, t, sizeof *t, &t->seq);
+    if (t->count > MODA_TIMELINE_POINTS
+        || t->count > (r->size - offset_of(r, t) - offsetof(moda_timeline, point)) / sizeof t->point[0])
+        return bad(r, offset_of(r, &t->count), "number of points", t->count,
+                   "at most 1024 and inside the profile");
     moda_timeline_sample *const samples = moda_arena_alloc(r->arena, (t->count + 1u) * sizeof *samples);
     if (samples == NULL)
         return no_memory(r);
@@ -933,9 +1030,7 @@ static bool read_timeline(reader *r) {
 
 /* ---- all of it ---- */
 
-static bool read_parts(reader *r) {
-    if (!take_copy(r))
-        return false;
+static bool read_lists(reader *r) {
     read_clock(r);
     if (!read_facts(r) || !read_modules(r) || !read_threads(r) || !read_sites(r) || !read_timeline(r))
         return false;
@@ -946,10 +1041,12 @@ static bool read_parts(reader *r) {
     return true;
 }
 
-static moda_profile *read_region(reader *r) {
+/* The process whose header `r` has; the copy is there. */
+static moda_profile *read_process(reader *r) {
     r->arena = moda_arena_new();
     r->profile = r->arena != NULL ? moda_arena_alloc(r->arena, sizeof *r->profile) : NULL;
     r->process = r->profile != NULL ? moda_arena_alloc(r->arena, sizeof *r->process) : NULL;
+    r->torn = 0;
     bool is_fine = false;
     if (r->process == NULL) {
         no_memory(r);
@@ -957,13 +1054,70 @@ static moda_profile *read_region(reader *r) {
         r->profile->arena = r->arena;
         r->profile->processes = r->process;
         r->profile->process_count = 1;
-        is_fine = read_parts(r);
+        is_fine = read_lists(r);
     }
-    free(r->copy);
     if (is_fine)
         return r->profile;
     moda_arena_free(r->arena);
     return NULL;
+}
+
+/* The next part's header, checked; parts follow one another, so a chain of them ends. */
+static bool next_part(reader *r, uint64_t begin, uint64_t end, uint64_t *next) {
+    const uint64_t holder = begin + offsetof(moda_region_header, next_process);
+    *next = (uint64_t)r->header.next_process * MODA_REF_UNIT;
+    if (*next == 0) {
+        *next = end;
+        return true;
+    }
+    if (r->header.merged == 0)
+        return bad(r, holder, "the ref to a next process", r->header.next_process,
+                   "0 in a program's profile");
+    r->first = begin + (begin == 0 ? MODA_REGION_FIRST : sizeof r->header);
+    r->size = end;
+    return record(r, holder, r->header.next_process, sizeof r->header, "next process") != NULL;
+}
+
+static bool read_parts(reader *r, moda_profile ***parts, size_t *count) {
+    const uint64_t end = r->size;
+    for (uint64_t begin = 0, next; begin < end; begin = next) {
+        if (begin > 0) {
+            memcpy(&r->header, r->copy + begin, sizeof r->header);
+            if (!check_header(r, begin))
+                return false;
+        }
+        if (begin > 0 && r->header.merged == 0)
+            return bad(r, begin + offsetof(moda_region_header, merged), "the ref to what was merged", 0,
+                       "a record");
+        if (!next_part(r, begin, end, &next))
+            return false;
+        r->first = begin + (begin == 0 ? MODA_REGION_FIRST : sizeof r->header);
+        r->size = next;
+        moda_profile *const part = read_process(r);
+        moda_profile **const grown = part != NULL ? realloc(*parts, (*count + 1) * sizeof *grown) : NULL;
+        if (grown == NULL) {
+            moda_profile_free(part);
+            return part != NULL && no_memory(r);
+        }
+        *parts = grown;
+        (*parts)[(*count)++] = part;
+    }
+    return true;
+}
+
+static moda_profile *read_region(reader *r) {
+    moda_profile **parts = NULL, *profile = NULL;
+    size_t count = 0;
+    if (take_copy(r) && read_parts(r, &parts, &count)) {
+        profile =
+            count == 1 ? parts[0] : moda_profile_merge((const moda_profile *const *)parts, count, r->error);
+        count = count == 1 ? 0 : count;
+    }
+    for (size_t i = 0; i < count; i++)
+        moda_profile_free(parts[i]);
+    free(parts);
+    free(r->copy);
+    return profile;
 }
 
 moda_profile *moda_profile_read_memory(const void *region, size_t size, const char *source, bool is_live,
@@ -993,7 +1147,7 @@ static bool may_be_live(int fd) {
     moda_region_header header;
     if (pread(fd, &header, sizeof header, 0) != (ssize_t)sizeof header)
         return false;
-    if ((header.flags & MODA_REGION_CLEAN_EXIT) != 0 || header.pid == 0)
+    if ((header.flags & MODA_REGION_CLEAN_EXIT) != 0 || header.pid == 0 || header.merged != 0)
         return false;
     char path[64];
     snprintf(path, sizeof path, "/proc/%" PRIu32, header.pid);

@@ -3,8 +3,9 @@
  * report.h - what the report library is made of: a profile is read, its addresses are named, its sites are
  * summed to rows and trees, and a writer puts them out.
  *
- *     region --read.c--> moda_profile --symbolize.c, rollup.c--> moda_report --write_*.c--> moda_out
- *     (several: merge.c)                (filter.c: keep, drop, hide)          \--diff.c--> moda_diff
+ *     region --read.c--> moda_profile --places.c, symbolize.c, build.c, rollup.c--> moda_report --write_*.c--> moda_out
+ *        ^   (several: merge.c)  |     (filter.c: keep, drop, hide)              \--diff.c--> moda_diff
+ *        +--------save.c---------+
  *
  * Who includes it: report/, cli/, tests. Programs include mod_alloc_report.h.
  * Memory       malloc's. What a function returns as `*` is freed by the function named beside it; all that
@@ -142,6 +143,7 @@ typedef struct moda_profile_thread {
     mod_alloc_stats stats;                /* exact; peak_* 0; current_bytes may wrap below 0: use balance_* */
     uint64_t freed_bytes;                 /* also blocks of others */
     int64_t balance_bytes, balance_count; /* allocated - freed by this thread, also blocks of others */
+    int64_t inherited_bytes, inherited_count; /* of the balance: from before the fork */
     uint64_t samples, dropped;
     uint64_t walks[6]; /* by mod_alloc_walk_end */
 } moda_profile_thread;
@@ -155,6 +157,8 @@ typedef struct moda_profile_site {
     uint32_t generation;
     uint8_t walk_end; /* mod_alloc_walk_end */
     uint8_t guessed;  /* frames found by a guess */
+    /* of what is live: blocks that a forked child has from its parent; allocated_* are without them */
+    int64_t inherited_bytes, inherited_count, inherited_requested_bytes;
     moda_values values;
 } moda_profile_site;
 
@@ -181,6 +185,9 @@ typedef struct moda_profile_process {
 
     mod_alloc_stats totals; /* exact */
     uint32_t threads_ever, threads_now;
+    /* of a forked child: what was live at the fork, in current_bytes and the peak */
+    int64_t inherited_bytes, inherited_count;
+    bool is_growth; /* a forked child merged with its parent: what it inherited has been taken off */
 
     /* what to trust */
     uint64_t sample_bytes;   /* R; 0 = off, 1 = every allocation */
@@ -200,6 +207,8 @@ typedef struct moda_profile_process {
 } moda_profile_process;
 
 #define MODA_PROFILE_SIZE_CLASSES 64
+
+struct moda_out;
 
 typedef struct moda_profile {
     const moda_profile_process *processes;
@@ -231,9 +240,13 @@ moda_profile *moda_profile_read_memory(const void *region, size_t size, const ch
                                        moda_error *error);
 /* "1234" = process, else a file; for command lines. */
 moda_profile *moda_profile_read(const char *file_or_pid, moda_error *error);
-/* Several into one. The parts stay as they are and may be freed at once. */
+/* Several into one. The parts stay as they are and may be freed at once. A forked child whose parent is among them
+ * counts only what it has beyond what it inherited: in a sum of processes each block is live once. */
 moda_profile *moda_profile_merge(const moda_profile *const *parts, size_t count, moda_error *error);
 void moda_profile_free(moda_profile *profile);
+/* As a profile again, which moda_profile_read_file reads: a merged one, one moment of a running process. Sites that
+ * several processes have become one; all else stays. False with a message only where memory runs out. */
+bool moda_profile_write(const moda_profile *profile, struct moda_out *out, moda_error *error);
 
 /* ------------------------------------------------------------------------------------------------
  * Names for addresses.
@@ -320,7 +333,7 @@ typedef struct moda_report_options {
 typedef struct moda_stack {
     const uint32_t *frames; /* indexes into report.frames, innermost first, inlines expanded */
     uint32_t frame_count;   /* 0: the overflow site, or everything was hidden */
-    uint32_t site_id;       /* of the largest site in it; with its process */
+    uint32_t site_id;       /* of the first site in it; with its process */
     uint32_t process;
     uint32_t thread; /* that first came here: index into profile.threads or UINT32_MAX */
     uint8_t walk_end;
@@ -462,6 +475,13 @@ void moda_out_utf8(moda_out *out, const char *text);
 void moda_out_json_string(moda_out *out, const char *text);
 /* Flushes and closes; false (with a message) if anything failed. A buffer stays: free(out->buffer). */
 bool moda_out_close(moda_out *out, moda_error *error);
+
+/* Columns a text takes: its characters (wide ones are rare in symbol names and count as one). */
+size_t moda_columns(const char *text);
+/* A function's name in at most `room` columns, where it can be made so short: argument types go first, then those
+ * of templates, then the middle. `name` itself if it fits, or is longer than `size`; else `buffer`. */
+enum { MODA_SHORT_NAME_SIZE = 4096 };
+const char *moda_short_name(const char *name, size_t room, char *buffer, size_t size);
 
 /* Numbers for people; `text` has room for MODA_HUMAN_SIZE bytes and is returned. */
 #define MODA_HUMAN_SIZE 32

@@ -3,7 +3,7 @@
  * write_text.c - the report for people: totals, the largest rows, what to trust, how the figures add up to what
  * the system shows, block sizes. Its pieces are used one by one by run, stat, top and diff.
  *
- * Lines fit options->width columns where it is given; names are cut, numbers never.
+ * Lines fit options->width columns where it is given; names are made short (short_name.c), numbers never.
  */
 #include "report/report.h"
 
@@ -38,17 +38,9 @@ static void heading(const page *p, const char *text) {
     moda_out_format(p->out, "%s%s%s\n", p->bold, text, p->plain);
 }
 
-/* Columns a text takes: its characters (wide ones are rare in symbol names and count as one). */
-static size_t columns(const char *text) {
-    size_t n = 0;
-    for (; *text != 0; text++)
-        n += ((unsigned char)*text & 0xc0) != 0x80;
-    return n;
-}
-
 /* The text in at most `room` columns; what is cut is shown by "...". Control characters become "?". */
 static void put_cut(moda_out *out, const char *text, size_t room) {
-    const size_t all = columns(text);
+    const size_t all = moda_columns(text);
     size_t left = all <= room ? all : room > 3 ? room - 3 : 0;
     char piece[512];
     size_t n = 0;
@@ -69,6 +61,12 @@ static void put_cut(moda_out *out, const char *text, size_t room) {
         moda_out_text(out, "...");
 }
 
+/* A function's name, or another row's. */
+static void put_name(moda_out *out, const char *name, size_t room) {
+    char buffer[MODA_SHORT_NAME_SIZE];
+    put_cut(out, moda_short_name(name, room, buffer, sizeof buffer), room);
+}
+
 /* A line of prose, two columns in, broken at blanks where the terminal ends. */
 __attribute__((format(printf, 2, 3))) static void put_note(const page *p, const char *format, ...) {
     char text[1024];
@@ -79,7 +77,7 @@ __attribute__((format(printf, 2, 3))) static void put_note(const page *p, const 
     const size_t width = p->options->width == 0 ? SIZE_MAX : p->options->width < 40 ? 40 : p->options->width;
     size_t column = 0;
     for (char *word = strtok(text, " "); word != NULL; word = strtok(NULL, " ")) {
-        const size_t length = columns(word);
+        const size_t length = moda_columns(word);
         const bool must_break = column > 0 && column + 1 + length > width;
         moda_out_text(p->out, column == 0 ? "  " : must_break ? "\n    " : " ");
         column = (column == 0 ? 2 : must_break ? 4 : column + 1) + length;
@@ -110,6 +108,13 @@ static void put_pair(const page *p, const char *left, const char *left_value, co
     moda_out_char(p->out, '\n');
 }
 
+static bool is_any_growth(const moda_profile *profile) {
+    for (size_t i = 0; i < profile->process_count; i++)
+        if (profile->processes[i].is_growth)
+            return true;
+    return false;
+}
+
 static void put_title(const page *p) {
     const moda_profile *const profile = p->report->profile;
     const moda_profile_process *const first = &profile->processes[0];
@@ -121,7 +126,10 @@ static void put_title(const page *p) {
     moda_out_format(p->out, "%s\n", p->plain);
     char text[MODA_HUMAN_SIZE];
     if (profile->process_count > 1) {
-        moda_out_format(p->out, "  %zu processes, peaks added up\n", profile->process_count);
+        moda_out_format(p->out, "  %zu processes; their peaks are added up: an upper bound\n",
+                        profile->process_count);
+        if (is_any_growth(profile))
+            moda_out_text(p->out, "  forked children: without what they had from their parents\n");
         return;
     }
     moda_out_format(p->out, "  process %" PRIu32 ", %s", first->pid,
@@ -222,8 +230,8 @@ static void put_place(const page *p, const moda_frame *frame, size_t used) {
         snprintf(place, sizeof place, "%.500s", base_name(p->report->modules[frame->module].path));
     const char *const inlined = frame->inline_depth > 0 ? " [inlined]" : "";
     const size_t room = name_room(p, used);
-    const size_t beside = columns(place) + (place[0] != 0 ? 2 : 0) + columns(inlined);
-    put_cut(out, frame->function, room == SIZE_MAX ? room : room > beside + 24 ? room - beside : 24);
+    const size_t beside = moda_columns(place) + (place[0] != 0 ? 2 : 0) + moda_columns(inlined);
+    put_name(out, frame->function, room == SIZE_MAX ? room : room > beside + 24 ? room - beside : 24);
     if (place[0] != 0 || inlined[0] != 0) {
         moda_out_format(out, "%s%s", p->dim, place[0] != 0 ? "  " : "");
         moda_out_utf8(out, place);
@@ -285,7 +293,7 @@ static void put_site_row(const page *p, const moda_row *row, share *s) {
     put_value(p, &row->self, value, s);
     moda_human_count(text, row->self.of[beside]);
     moda_out_format(p->out, " %5.1f%%  %s %s", s->sum, text, row->self.of[beside] == 1 ? "block" : "blocks");
-    put_site_facts(p, &row->self, value, 34 + columns(text) + (p->report->profile->is_exact ? 0 : 7));
+    put_site_facts(p, &row->self, value, 34 + moda_columns(text) + (p->report->profile->is_exact ? 0 : 7));
     moda_out_char(p->out, '\n');
     if (stack->frame_count == 0)
         moda_out_format(p->out, "        %s\n", row->name);
@@ -315,7 +323,7 @@ static void put_plain_row(const page *p, const moda_table *table, const moda_row
     }
     moda_out_format(p->out, " %12s  ", moda_human_count(text, main_values->of[beside]));
     used += 15;
-    put_cut(p->out, row->name, name_room(p, used));
+    put_name(p->out, row->name, name_room(p, used));
     moda_out_char(p->out, '\n');
 }
 
@@ -402,7 +410,7 @@ static void put_node(tree_lines *lines, uint32_t index) {
     moda_out_format(p->out, "%s%11s%s %5.1f%%  %*s", p->bold,
                     moda_human_value(text, moda_value_infos[t->values[0]].unit, total), p->plain,
                     percent(total, t->total[0]), (int)indent - 1, "");
-    put_cut(p->out, p->report->functions[node->function].name, name_room(p, 20 + indent));
+    put_name(p->out, p->report->functions[node->function].name, name_room(p, 20 + indent));
     moda_out_char(p->out, '\n');
     lines->left--;
 }
@@ -703,7 +711,7 @@ static void put_diff_row(const page *p, const moda_diff *diff, const moda_diff_r
     const moda_table *const table = is_after ? diff->after_table : diff->before_table;
     const moda_row *const source = &table->rows[is_after ? row->after_index : row->before_index];
     if (diff->by != MODA_BY_SITE) {
-        put_cut(p->out, row->name, name_room(p, used));
+        put_name(p->out, row->name, name_room(p, used));
         moda_out_char(p->out, '\n');
         return;
     }

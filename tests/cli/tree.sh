@@ -36,6 +36,32 @@ live=$(json fork.json live_count)
 [ "$live" -ge 1000 ] && [ "$live" -lt 1500 ] || fail "the parent has $live live blocks, expected 1000 and a few"
 expect_err "not counted: 1 other process "
 
+# what a forked child has from its parent is live once in the sum, and no allocation of the child's
+try "$MOD_ALLOC" run --exact --tree --json sum.json --output sum.prof "$allocate" keep 1000 1024 fork keep 500 1024 exit 9
+expect_status 9
+for key in alloc_count live_count peak_live_count; do
+    n=$(json sum.json $key)
+    [ "$n" -ge 1500 ] && [ "$n" -lt 1700 ] || fail "$key of parent and child is $n, expected 1500 and a few"
+done
+"$MOD_ALLOC" report --format csv --by site sum.prof > sum.csv
+python3 - << 'END' || fail "the sites of parent and child do not add up to 1500 blocks of 1 KiB"
+import csv
+rows = [row for row in csv.DictReader(open("sum.csv")) if "keep_blocks" in str(row)]
+for key in "allocated_count", "live_count", "at_peak_count":
+    counts = [int(row[key]) for row in rows]
+    assert sum(counts) == 1500, (key, counts)
+END
+
+# the child's own profile: what it allocated, and all that it has
+MOD_ALLOC_PROFILE=$PWD/own.%n.prof MOD_ALLOC_SAMPLE=1 LD_PRELOAD=$LIBRARY "$allocate" keep 1000 1024 fork keep 500 1024 exit 9
+"$MOD_ALLOC" report --format csv --by site own.1.prof > own.csv
+python3 - << 'END' || fail "the child's sites are not its own"
+import csv
+rows = [row for row in csv.DictReader(open("own.csv")) if "keep_blocks" in str(row)]
+allocated, live = (sum(int(row[key]) for row in rows) for key in ("allocated_count", "live_count"))
+assert (allocated, live) == (500, 1500), (allocated, live)
+END
+
 # a child that goes on after its parent
 try "$MOD_ALLOC" run sh -c "$allocate keep 10 1024 sleep 2 & sleep 0.5"
 expect_status 0

@@ -4,6 +4,7 @@
  * copies of the example profile, the same ones each time. `--write FOLDER` leaves a first corpus for libFuzzer.
  */
 #include "make_region.h"
+#include "report/report.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,29 +45,66 @@ static void change(uint8_t *bytes, size_t size) {
         memcpy(bytes + at, &value, width);
 }
 
+/* The example and, of a forked child, the example once more; merged. */
+static moda_out make_merged(make_region *region, size_t size) {
+    moda_error error = {.text = ""};
+    moda_profile *const parent =
+        moda_profile_read_memory(make_region_bytes(region), size, "parent", false, &error);
+    moda_region_header *const h = make_region_header(region);
+    const moda_region_header before = *h;
+    h->flags |= MODA_REGION_FORKED;
+    h->parent_pid = h->pid++;
+    h->inherited_count = 1;
+    moda_profile *const child =
+        moda_profile_read_memory(make_region_bytes(region), size, "child", false, &error);
+    *h = before;
+    const moda_profile *const parts[] = {parent, child};
+    moda_profile *const both = moda_profile_merge(parts, 2, &error);
+    moda_out out;
+    moda_out_to_buffer(&out);
+    if (both == NULL || !moda_profile_write(both, &out, &error))
+        abort();
+    moda_profile_free(both);
+    moda_profile_free(child);
+    moda_profile_free(parent);
+    return out;
+}
+
+static int write_corpus(make_region *region, const moda_out *merged, const char *folder) {
+    char path[4096];
+    snprintf(path, sizeof path, "%s/example.prof", folder);
+    bool is_saved = make_region_save(region, path);
+    snprintf(path, sizeof path, "%s/merged.prof", folder);
+    FILE *const file = fopen(path, "wbe");
+    is_saved = is_saved && file != NULL && fwrite(merged->buffer, 1, merged->length, file) == merged->length;
+    return file != NULL && fclose(file) == 0 && is_saved ? 0 : 1;
+}
+
 int main(int count, char **arguments) {
     make_region *const region = make_region_example();
     /* Small enough to change often, large enough to hold every kind of record. */
     const size_t size = make_region_finish(region);
+    moda_out merged = make_merged(region, size);
     if (count == 3 && strcmp(arguments[1], "--write") == 0) {
-        char path[4096];
-        snprintf(path, sizeof path, "%s/example.prof", arguments[2]);
-        const bool is_saved = make_region_save(region, path);
+        const int status = write_corpus(region, &merged, arguments[2]);
+        free(merged.buffer);
         make_region_free(region);
-        return is_saved ? 0 : 1;
+        return status;
     }
     const long rounds = count > 1 ? atol(arguments[1]) : 1000;
     for (int i = 2; i < count; i++)
         if (run_file(arguments[i]) != 0)
             fprintf(stderr, "fuzz_read: %s cannot be read\n", arguments[i]);
-    uint8_t *const copy = malloc(size);
+    uint8_t *const copy = malloc(size > merged.length ? size : merged.length);
     for (long i = 0; i < rounds; i++) {
-        memcpy(copy, make_region_bytes(region), size);
+        const size_t length = i % 2 == 0 ? size : merged.length;
+        memcpy(copy, i % 2 == 0 ? (const void *)make_region_bytes(region) : merged.buffer, length);
         for (uint64_t n = 1 + next_random() % 8; n > 0; n--)
-            change(copy, size);
-        LLVMFuzzerTestOneInput(copy, next_random() % 8 == 0 ? next_random() % size : size);
+            change(copy, length);
+        LLVMFuzzerTestOneInput(copy, next_random() % 8 == 0 ? next_random() % length : length);
     }
     free(copy);
+    free(merged.buffer);
     make_region_free(region);
     printf("%ld rounds\n", rounds);
     return 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * fuzz_read.c - any bytes as a profile: read, named without files, rolled up and written as text. For libFuzzer;
+ * fuzz_read.c - any bytes as a profile: read, named without files, rolled up and written as text, and written as a
+ * profile again, which must read. For libFuzzer;
  * with fuzz_main.c it runs files and a fixed series of changes to the example instead.
  */
 #include "region/layout.h"
@@ -40,6 +41,25 @@ static void use(const moda_profile *profile) {
     moda_symbolizer_free(symbolizer);
 }
 
+static void write_again(const moda_profile *profile) {
+    moda_error error = {.text = ""};
+    moda_out out;
+    moda_out_to_buffer(&out);
+    if (!moda_profile_write(profile, &out, &error))
+        abort();
+    uint8_t *const copy = aligned_alloc(64, out.length);
+    memcpy(copy, out.buffer, out.length);
+    moda_profile *const again = moda_profile_read_memory(copy, out.length, "again", false, &error);
+    if (again == NULL || again->totals.alloc_count != profile->totals.alloc_count
+        || again->process_count != profile->process_count) {
+        fprintf(stderr, "%s\n", error.text);
+        abort();
+    }
+    moda_profile_free(again);
+    free(copy);
+    free(out.buffer);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
     moda_error error = {.text = ""};
     /* Aligned as a mapping is. */
@@ -51,8 +71,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
         moda_profile *const profile = moda_profile_read_memory(copy, size, "fuzz", is_live, &error);
         if (profile == NULL && error.text[0] == 0)
             abort();
-        if (profile != NULL && !is_live)
+        if (profile != NULL && !is_live) {
             use(profile);
+            write_again(profile);
+        }
         moda_profile_free(profile);
         error.text[0] = 0;
     }

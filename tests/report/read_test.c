@@ -175,7 +175,7 @@ Test(read, damage_is_named_with_its_place) {
     expect_refusal(region, size, "at offset 12: written on a machine of the other byte order");
     *h = whole;
     h->version = MODA_REGION_VERSION + 1;
-    expect_refusal(region, size, "at offset 8: profile version 2, expected 1 (a newer mod-alloc wrote it)");
+    expect_refusal(region, size, "at offset 8: profile version 3, expected 2 (a newer mod-alloc wrote it)");
     *h = whole;
     h->shard_size++;
     expect_refusal(region, size, "shard size is ");
@@ -221,10 +221,7 @@ static void try(const uint8_t *bytes, size_t size) {
     moda_profile_free(profile);
 }
 
-Test(read, no_changed_byte_and_no_cut_brings_the_reader_down) {
-    make_region *const region = make_region_example();
-    const size_t size = make_region_finish(region);
-    uint8_t *const bytes = make_region_bytes(region);
+static void change_bytes_and_cut(uint8_t *bytes, size_t size) {
     for (size_t at = 0; at < size; at += at < 4096 ? 1 : 13) {
         const uint8_t old = bytes[at];
         bytes[at] = (uint8_t)~old;
@@ -235,6 +232,33 @@ Test(read, no_changed_byte_and_no_cut_brings_the_reader_down) {
     }
     for (size_t cut = 0; cut < size; cut += 997)
         try(bytes, cut);
+}
+
+Test(read, no_changed_byte_and_no_cut_brings_the_reader_down) {
+    make_region *const region = make_region_example();
+    const size_t size = make_region_finish(region);
+    change_bytes_and_cut(make_region_bytes(region), size);
+    make_region_free(region);
+}
+
+/* alloc_count has reallocations in it; blocks live has not. Once each realloc was a live block more. */
+Test(read, a_realloc_is_an_allocation_but_no_live_block) {
+    make_region *const region = make_region_example();
+    make_region_finish(region);
+    moda_error error = {.text = ""};
+    moda_profile *const before = read_made(region, &error);
+    moda_shard_block *const block = make_region_at(region, make_region_header(region)->shard_blocks);
+    moda_shard *shard = block->shard;
+    while (shard->state != MODA_SLOT_TAKEN)
+        shard++;
+    shard->alloc_count += 7;
+    shard->realloc_count += 7;
+    moda_profile *const after = read_made(region, &error);
+    cr_assert(before != NULL && after != NULL, "%s", error.text);
+    cr_assert_eq(after->totals.alloc_count, before->totals.alloc_count + 7);
+    cr_assert_eq(after->totals.live_count, before->totals.live_count);
+    moda_profile_free(before);
+    moda_profile_free(after);
     make_region_free(region);
 }
 
@@ -389,5 +413,96 @@ Test(merge, two_profiles_add_up) {
     cr_assert_eq(report->totals.of[MODA_VALUE_ALLOCATED_BYTES], 2 * bytes);
     moda_report_free(report);
     moda_profile_free(both);
+    make_region_free(region);
+}
+
+/* The same, as bytes of a merged profile; to be freed. */
+static uint8_t *write_two(make_region *region, size_t *size) {
+    moda_error error = {.text = ""};
+    moda_profile *const one = read_made(region, &error);
+    const moda_profile *const parts[] = {one, one};
+    moda_profile *const both = moda_profile_merge(parts, 2, &error);
+    moda_out out;
+    moda_out_to_buffer(&out);
+    cr_assert(moda_profile_write(both, &out, &error), "%s", error.text);
+    uint8_t *const bytes = aligned_alloc(64, out.length);
+    memcpy(bytes, out.buffer, out.length);
+    *size = out.length;
+    free(out.buffer);
+    moda_profile_free(both);
+    moda_profile_free(one);
+    return bytes;
+}
+
+Test(merge, a_merged_profile_reads_as_its_parts_do) {
+    make_region *const region = make_region_example();
+    size_t size;
+    uint8_t *const bytes = write_two(region, &size);
+    moda_error error = {.text = ""};
+    moda_profile *const one = read_made(region, &error);
+    moda_profile *const both = moda_profile_read_memory(bytes, size, "both", false, &error);
+    cr_assert(one != NULL && both != NULL, "%s", error.text);
+    cr_assert_eq(both->process_count, 2);
+    /* joined, but for the stack with an address in no module */
+    cr_assert_eq(both->site_count, one->site_count + 1);
+    cr_assert_eq(both->totals.total_bytes, 2 * one->totals.total_bytes);
+    cr_assert_eq(both->totals.live_count, 2 * one->totals.live_count);
+    cr_assert_eq(both->totals.peak_bytes, 2 * one->totals.peak_bytes);
+    for (int i = 0; i < MODA_VALUE_COUNT; i++) {
+        const int64_t each = one->site_totals.of[i];
+        const bool is_sum = moda_value_infos[i].rule == MODA_RULE_SUM;
+        cr_assert_eq(both->site_totals.of[i], is_sum ? 2 * each : each, "%s", moda_value_infos[i].key);
+    }
+    cr_assert_str_eq(both->processes[1].source, one->processes[0].source);
+    cr_assert_eq(both->thread_count, 2 * one->thread_count);
+    cr_assert_eq(both->processes[1].module_count, 0, "the first process has each object already");
+    moda_profile_free(one);
+    moda_profile_free(both);
+    free(bytes);
+    make_region_free(region);
+}
+
+Test(merge, no_changed_byte_and_no_cut_of_a_merged_profile_brings_the_reader_down) {
+    make_region *const region = make_region_example();
+    size_t size;
+    uint8_t *const bytes = write_two(region, &size);
+    change_bytes_and_cut(bytes, size);
+    moda_region_header *const header = (moda_region_header *)(void *)bytes;
+    moda_error error = {.text = ""};
+    header->next_process = 1;
+    cr_assert_null(moda_profile_read_memory(bytes, size, "x", false, &error));
+    cr_assert_not_null(strstr(error.text, "the ref to a next process leads to offset 16"), "%s", error.text);
+    free(bytes);
+    make_region_free(region);
+}
+
+/* A child with its parent's figures doubled: what it has inherited is in no sum twice. */
+Test(merge, a_forked_child_counts_what_it_has_beyond_its_parents) {
+    make_region *const region = make_region_example();
+    make_region_finish(region);
+    moda_error error = {.text = ""};
+    moda_profile *const parent = read_made(region, &error);
+    moda_region_header *const h = make_region_header(region);
+    h->flags |= MODA_REGION_FORKED;
+    h->parent_pid = h->pid;
+    h->pid++;
+    h->start_realtime_ns++;
+    h->inherited_bytes = (int64_t)parent->totals.current_bytes - 1000;
+    h->inherited_count = 1;
+    moda_profile *const child = read_made(region, &error);
+    cr_assert(parent != NULL && child != NULL, "%s", error.text);
+    const moda_profile *const parts[] = {child, parent};
+    moda_profile *const both = moda_profile_merge(parts, 2, &error);
+    cr_assert(both->processes[0].is_growth);
+    cr_assert_not(both->processes[1].is_growth);
+    cr_assert_eq(both->totals.current_bytes, parent->totals.current_bytes + 1000);
+    cr_assert_eq(both->totals.live_count, 2 * parent->totals.live_count - 1);
+    cr_assert_eq(both->totals.total_bytes, 2 * parent->totals.total_bytes);
+    moda_profile *const alone = moda_profile_merge(&parts[0], 1, &error);
+    cr_assert_eq(alone->totals.current_bytes, child->totals.current_bytes, "its parent is not there");
+    moda_profile_free(alone);
+    moda_profile_free(both);
+    moda_profile_free(child);
+    moda_profile_free(parent);
     make_region_free(region);
 }

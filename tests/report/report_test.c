@@ -335,3 +335,45 @@ Test(report, without_the_allocator_the_calls_on_this_process_say_so) {
     cr_assert_not_null(strstr(error.text, "expected it to run on mod-alloc"), "%s", error.text);
     cr_assert_null(mod_alloc_dhat_json_string());
 }
+
+/* ---- names in few columns ---- */
+
+static void expect_short(const char *name, size_t room, const char *expected) {
+    char buffer[MODA_SHORT_NAME_SIZE];
+    const char *const made = moda_short_name(name, room, buffer, sizeof buffer);
+    cr_assert_str_eq(made, expected, "in %zu columns: '%s'", room, made);
+    cr_assert(moda_columns(made) <= room || room < 8, "'%s' is wider than %zu columns", made, room);
+}
+
+Test(names, what_is_needed_least_is_left_out_first) {
+    static const char insert[] =
+        "std::vector<int, std::allocator<int> >::_M_realloc_insert<int const&>(int*, int const&)";
+    expect_short(insert, 100, insert);
+    expect_short(insert, 80, "std::vector<int, std::allocator<int> >::_M_realloc_insert<int const&>(...)");
+    expect_short(insert, 60, "std::vector<...>::_M_realloc_insert<...>(...)");
+    expect_short(insert, 30, "std::vecto..._insert<...>(...)");
+    expect_short("main", 4, "main");
+    expect_short("a_c_function_with_a_long_name", 20, "a_c_fu...a_long_name");
+}
+
+Test(names, operators_and_lambdas_open_no_group) {
+    expect_short("std::ostream& operator<< <char>(std::ostream&, char const*)", 45,
+                 "std::ostream& operator<< <char>(...)");
+    expect_short("bool ns::operator< <Key, Value>(ns::pair<Key, Value> const&, Key)", 34,
+                 "bool ns::operator< <...>(...)");
+    expect_short("(anonymous namespace)::run(std::string const&, std::string const&)", 40,
+                 "(anonymous namespace)::run(...)");
+    expect_short("go()::{lambda(std::string const&)#1}::operator()(std::string const&) const", 60,
+                 "go()::{lambda(std::string const&)#1}::operator()(...) const");
+    expect_short("node* list<node, std::less<node> >::operator->() const", 40,
+                 "node* list<...>::operator->() const");
+    expect_short("<alloc::vec::Vec<T,A> as core::ops::drop::Drop>::drop", 20, "<...>::drop");
+}
+
+Test(names, what_does_not_close_is_left_alone) {
+    expect_short("std::vector<int, std::allocator<int", 20, "std::v...locator<int");
+    expect_short("f(((((((((((((((((((((((((((((((", 20, "f(((((...(((((((((((");
+    expect_short("a->b->c->d->e->f->g->h", 12, "a->...->g->h");
+    expect_short("\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4\xc3\xa4", 8,
+                 "\xc3\xa4\xc3\xa4...\xc3\xa4\xc3\xa4\xc3\xa4");
+}
