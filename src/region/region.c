@@ -97,7 +97,7 @@ bool moda_region_expand_path(const char *pattern, const char *program, uint32_t 
             put_char(&t, *pattern);
             continue;
         }
-        is_own |= pattern[1] == 'p' || pattern[1] == 't';
+        is_own |= pattern[1] == 'p' || pattern[1] == 'n' || pattern[1] == 't';
         switch (*++pattern) {
         case 'p': put_number(&t, pid); break;
         case 'e': put(&t, base_name(program)); break;
@@ -185,7 +185,7 @@ static uint64_t capacity(const moda_region_header *header) {
 
 /* ---- the file's place ---- */
 
-typedef enum place_holder { NOBODY, EARLIER_IMAGE, RUNNING_PROCESS } place_holder;
+typedef enum place_holder { NOBODY, EARLIER_IMAGE, ANOTHER } place_holder;
 
 /* Whose profile stands at this path, as far as it concerns us. */
 static place_holder who_holds(const char *path) {
@@ -199,8 +199,12 @@ static place_holder who_holds(const char *path) {
     if (there.pid == moda_os_pid()) {
         return is_running ? EARLIER_IMAGE : NOBODY;
     }
-    return is_running && there.process_start != 0 && (there.flags & MODA_REGION_CLEAN_EXIT) == 0
-               ? RUNNING_PROCESS
+    const moda_region_header *const parent = moda_region_header_ptr; /* in a fork */
+    const bool is_sibling = parent != NULL && there.parent_pid == parent->pid
+                            && there.start_realtime_ns >= parent->start_realtime_ns;
+    return is_sibling
+                   || (is_running && there.process_start != 0 && (there.flags & MODA_REGION_CLEAN_EXIT) == 0)
+               ? ANOTHER
                : NOBODY;
 }
 
@@ -228,7 +232,7 @@ static void move_earlier_image(const char *path) {
 
 /* Sees to it that file.path can be ours. */
 static void make_way(void) {
-    if (who_holds(file.path) == RUNNING_PROCESS) {
+    if (who_holds(file.path) == ANOTHER) {
         (void)append_number(file.path, ".", moda_os_pid());
     }
     if (who_holds(file.path) == EARLIER_IMAGE) {

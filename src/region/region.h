@@ -45,7 +45,8 @@ MODA_INLINE moda_region_header *moda_region(void) {
 
 /* Once. What stands in the file's place:
  *   an earlier image of this process, from before an exec    becomes FILE.exec1, FILE.exec2 ... : none is lost
- *   the profile of another process that is still running     stays; ours becomes FILE.PID
+ *   the profile of another process that is still running,    stays; ours becomes FILE.PID
+ *   or, of a forked child, of another child of its parent
  *   anything else                                            is replaced
  * A file that can't be had is told in one line on stderr, and memory used instead. Where memory_max of
  * address space can't be had (ulimit -v) it takes what it gets, down to 1 MiB; below that it is false, and
@@ -89,7 +90,7 @@ void moda_region_finish(int status);
 const char *moda_region_path(void);
 
 /* Writes the pattern's expansion; false if it doesn't fit. A forked child never has its parent's file: where the
- * pattern does not tell all children apart (no %p, no %t) it has .PID behind it. For the counters' file too. */
+ * pattern does not tell it from its parent (no %p, %n, %t) it has .PID behind it. For the counters' file too. */
 bool moda_region_expand_path(const char *pattern, const char *program, uint32_t pid, uint32_t fork_count,
                              uint64_t start_ns, char *path, size_t size);
 

@@ -133,7 +133,9 @@ check(child["exited_cleanly"] and found["prof"]["exited_cleanly"], "both have en
 check(json.loads(found["stats.json"])["pid"] == found["pid"], "the counters' file is the parent's")
 check(json.loads(found[f"stats.json.{child['pid']}"])["pid"] == child["pid"], "the child has one of its own")
 
+# two children of one parent have the same number of forks
 found = run("fork two", "fork keep 1000 end fork keep 2000 end", profile="prof.%n")
+check(names(found)[1] == "prof.1", names(found))
 check(len(names(found)) == 3 and sorted(kept(found[name]) for name in names(found)) == [0, 1, 2], names(found))
 
 found = run("fork and exec", "keep 1000 fork keep 1000 exec keep 5000 end keep 1000", profile="%p.prof")
