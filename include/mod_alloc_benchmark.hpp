@@ -6,13 +6,15 @@
  *
  *   int main(int argc, char **argv) {
  *       benchmark::Initialize(&argc, argv);
- *       mod_alloc::register_benchmark_memory();
- *       benchmark::RunSpecifiedBenchmarks();
+ *       mod_alloc::run_benchmarks();
  *   }
  *
- * The library then runs each benchmark a few turns more, outside the timing, and its JSON output has
- * allocs_per_iter, max_bytes_used, total_allocated_bytes and net_heap_growth of them. These hold what
- * Google Benchmark itself allocates around those turns, too (one small object for all of them).
+ * The library then runs each benchmark a few turns more (at most 16), outside the timing, and its output, console and
+ * JSON, has allocs_per_iter, max_bytes_used, total_allocated_bytes and net_heap_growth of them. These hold what
+ * Google Benchmark itself allocates around those turns, too (1.7: one small object for all of them).
+ *
+ * Where the program calls benchmark::RunSpecifiedBenchmarks() itself, mod_alloc::register_benchmark_memory() before it
+ * brings the four into the JSON output, and a mod_alloc::benchmark_reporter as its argument into the console's, too.
  *
  * For figures that hold the loop alone, exactly, and that stand in the console's columns as well, put a
  * window before the loop:
@@ -30,7 +32,10 @@
 
 #include <benchmark/benchmark.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <vector>
 
 #include "mod_alloc.h"
 
@@ -108,6 +113,52 @@ inline void register_benchmark_memory() {
     if (mod_alloc_is_active()) {
         benchmark::RegisterMemoryManager(&manager);
     }
+}
+
+/* The reporter that --benchmark_format asks for; the console's shows the four memory figures as columns, too (the others
+ * have them already). */
+class benchmark_reporter : public benchmark::BenchmarkReporter {
+  public:
+    benchmark_reporter() : inner_(benchmark::CreateDefaultDisplayReporter()) {
+    }
+
+    bool ReportContext(const Context &context) override {
+        return inner_->ReportContext(context);
+    }
+
+    void ReportRuns(const std::vector<Run> &runs) override {
+        if (dynamic_cast<benchmark::ConsoleReporter *>(inner_.get()) == nullptr) {
+            inner_->ReportRuns(runs);
+            return;
+        }
+        std::vector<Run> shown = runs;
+        for (Run &run : shown) {
+            if (run.memory_result != nullptr) {
+                const auto count = [](std::int64_t value) {
+                    return benchmark::Counter(static_cast<double>(value));
+                };
+                run.counters["allocs_per_iter"] = benchmark::Counter(run.allocs_per_iter);
+                run.counters["max_bytes_used"] = count(run.memory_result->max_bytes_used);
+                run.counters["total_allocated_bytes"] = count(run.memory_result->total_allocated_bytes);
+                run.counters["net_heap_growth"] = count(run.memory_result->net_heap_growth);
+            }
+        }
+        inner_->ReportRuns(shown);
+    }
+
+    void Finalize() override {
+        inner_->Finalize();
+    }
+
+  private:
+    std::unique_ptr<benchmark::BenchmarkReporter> inner_;
+};
+
+/* benchmark::RunSpecifiedBenchmarks, with memory figures in its output. */
+inline std::size_t run_benchmarks() {
+    register_benchmark_memory();
+    benchmark_reporter reporter;
+    return benchmark::RunSpecifiedBenchmarks(&reporter);
 }
 
 /* Declare it right before the benchmark's loop, in the function that runs it. */

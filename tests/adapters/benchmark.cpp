@@ -49,9 +49,38 @@ static void one_is_kept(benchmark::State &state) {
 }
 BENCHMARK(one_is_kept)->Iterations(100);
 
+static void grows_and_shrinks(benchmark::State &state) {
+    mod_alloc::benchmark_window window(state);
+    void *blocks[4] = {};
+    for (auto _ : state) {
+        for (void *&block : blocks) {
+            block = std::malloc(1024);
+            benchmark::DoNotOptimize(block);
+        }
+        for (void *block : blocks) {
+            std::free(block);
+        }
+    }
+}
+BENCHMARK(grows_and_shrinks);
+
+static void on_two_threads(benchmark::State &state) {
+    mod_alloc::benchmark_window window(state);
+    for (auto _ : state) {
+        void *block = std::malloc(128);
+        benchmark::DoNotOptimize(block);
+        std::free(block);
+    }
+}
+BENCHMARK(on_two_threads)->Threads(2);
+
 int main(int argc, char **argv) {
     benchmark::Initialize(&argc, argv);
-    mod_alloc::register_benchmark_memory();
-    benchmark::RunSpecifiedBenchmarks();
+    if (std::getenv("WITHOUT_REPORTER")) { /* as a program that is there already may do it */
+        mod_alloc::register_benchmark_memory();
+        benchmark::RunSpecifiedBenchmarks();
+    } else {
+        mod_alloc::run_benchmarks();
+    }
     return 0;
 }
