@@ -6,8 +6,10 @@
 #   dh_view  Valgrind's viewer under node        perl  google-pprof and jeprof on the heap text
 #   npm      pprof-format (an independent decoder of profile.proto) and speedscope in Chromium; installed from
 #            npm's registry into NPM_FOLDER if they are not there yet
+#   go       `go tool pprof` on profile.proto: it checks the profile's validity, and finds each function's figures
 # Exit 77: the reader is not on this machine.
 import json, re, shutil, subprocess, sys
+from collections import Counter
 from pathlib import Path
 
 SKIP = 77
@@ -106,12 +108,43 @@ def npm(folder, place):
     return 1 if bad or seen not in (0, SKIP) else 0
 
 
+def go(folder):
+    program = shutil.which("go") or skip("no go here (apt-get install golang-go)")
+    if subprocess.run([program, "tool", "-n", "pprof"], capture_output=True).returncode != 0:
+        skip("this go has no pprof")
+    if (folder / "report.pb.gz").stat().st_size > 1 << 20:
+        skip("it takes pprof half a minute to print this one")
+    report, bad = json.loads((folder / "report.json").read_text(encoding="utf-8")), 0
+    for index, key in (("alloc_space", "allocated_bytes"), ("alloc_objects", "allocated_count"),
+                       ("inuse_space", "live_bytes"), ("inuse_objects", "live_count")):
+        done = subprocess.run([program, "tool", "pprof", "-top", "-nodecount=1000000", "-nodefraction=0", "-symbolize=none",
+                               "-unit=" + ("B" if index.endswith("space") else "count"), "-sample_index=" + index,
+                               folder / "report.pb.gz"], capture_output=True, text=True, errors="replace")
+        found, expected = Counter(), Counter()
+        for line in done.stdout.splitlines():
+            row = re.match(r" *(\d+)B? +[\d.e+-]+% +[\d.e+-]+% +\d+B? +[\d.e+-]+%  (.+?)(?: \(partial-inline\)| \(inline\))?$", line)
+            if row:
+                found[row[2]] += int(row[1])
+        for row in report["rows"]:
+            expected[row["function"]] += row["values"][key]
+        differ = [name for name in expected | found if expected[name] != found[name]]
+        for name in differ[:5]:
+            print(f"go tool pprof, {index}: {name} has {found[name]}, expected {expected[name]}")
+        bad += len(differ) + (done.returncode != 0) + (not found)
+        if done.returncode != 0 or not found:
+            print(done.stderr)
+    print(f"go tool pprof: {len(expected)} functions " + ("differ" if bad else "agree"))
+    return 1 if bad else 0
+
+
 def main():
     what, folder = sys.argv[1], Path(sys.argv[2]).resolve()
     if what == "dh_view":
         return dh_view(folder)
     if what == "perl":
         return perl(folder)
+    if what == "go":
+        return go(folder)
     return npm(folder, Path(sys.argv[3]).resolve())
 
 
