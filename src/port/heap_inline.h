@@ -242,14 +242,23 @@ MODA_INLINE void moda_block_free_local(moda_page *page, void *block) {
 #endif
 }
 
-/* Bytes from p to the end of its block, which p may point into. */
+/* For a pointer that will lie at least 16 bytes inside a block: how many of the block's bytes are not the program's. It is
+ * noted in front of it. */
+MODA_INLINE void moda_block_note_unusable(void *p, size_t unusable) {
+    ((size_t *)p)[-1] = unusable;
+}
+
+/* Bytes that the program may use from p on: of an untracked block, or of one that p points into, as noted. (Where
+ * mimalloc itself has aligned p nothing is noted: then to the block's end.) */
 MODA_INLINE size_t moda_block_room(void *p) {
     const moda_block_place place = moda_block_find(p);
+    const size_t block_size = moda_page_block_size(place.page);
     if (moda_likely(!moda_page_is_marked(place.page))) {
-        return moda_page_block_size(place.page);
+        return block_size;
     }
-    const uint8_t *start = moda_block_start(place, p);
-    return moda_page_block_size(place.page) - (size_t)((const uint8_t *)p - start);
+    const size_t before = (size_t)((uint8_t *)p - (uint8_t *)moda_block_start(place, p));
+    const size_t noted = before >= 16 ? ((const size_t *)p)[-1] : before;
+    return block_size - (noted >= before && noted < block_size ? noted : before);
 }
 
 /* A block of the page whose size a fast path could read wrongly is kept from it. */

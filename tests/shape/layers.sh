@@ -43,14 +43,16 @@ code() {
 files_of() { # room
     find "$1" -maxdepth 1 -name '*.[ch]' -o -maxdepth 1 -name '*.inc'
 }
+mimalloc_names='_?mi_[a-zA-Z0-9_]+|MI_[A-Z0-9_]+'
+allocates='#include <stdio.h>|\b(printf|fprintf|snprintf|fopen|strdup|getline|opendir|dlopen|dlsym|qsort)[ ]*\('
 
 # 1: functions, types, macros; but for the guard that says "part of hot/unit.c"
-for file in $(find . -name '*.[ch]' -o -name '*.inc'); do
+for file in $(grep -rlwE "$mimalloc_names" --include='*.[ch]' --include='*.inc' .); do
     case $file in
     ./port/* | ./hot/unit.c) continue ;;
     esac
     complain "$file names what is mimalloc's; only port/ and hot/unit.c may" \
-        "$(code "$file" | grep -nwE '_?mi_[a-zA-Z0-9_]+|MI_[A-Z0-9_]+' | grep -v '#if !defined(MI_MALLOC_VERSION)$')"
+        "$(code "$file" | grep -nwE "$mimalloc_names" | grep -v '#if !defined(MI_MALLOC_VERSION)$')"
 done
 
 # 2
@@ -80,12 +82,12 @@ done
 # 4: but for the cross-check, which is never part of the library, and malloc_info, which writes to a FILE that the
 # program gives it
 for room in $rooms; do
-    for file in $(files_of "$room"); do
+    for file in $(grep -lE "$allocates" $(files_of "$room")); do
         case $file in
         port/crosscheck.c | entry/libc.inc) continue ;;
         esac
         complain "$file may run inside malloc and uses what allocates" \
-            "$(code "$file" | grep -nE '#include <stdio.h>|\b(printf|fprintf|snprintf|fopen|strdup|getline|opendir|dlopen|dlsym|qsort)[ ]*\(')"
+            "$(code "$file" | grep -nE "$allocates")"
     done
 done
 exit $failed
