@@ -4,7 +4,8 @@ import html
 import math
 
 MODES = [("counters", "counters"), ("sampled", "sampled 512K"), ("exact", "every allocation")]
-COLOURS = {"plain": "#999999", "system": "#bbaa66", "counters": "#4477aa", "sampled": "#228833", "exact": "#cc6677"}
+COLOURS = {"plain": "#999999", "system": "#bbaa66", "counters": "#4477aa", "sampled": "#228833", "exact": "#cc6677",
+           "mod-alloc 512K": "#228833", "mod-alloc exact": "#cc6677"}
 
 
 def table(head, rows):
@@ -70,7 +71,8 @@ def markdown(r):
         parts.append("## Other profilers, the same programs\n\n" + table(
             ["ratio to plain"] + columns,
             [[row["name"]] + [rival_cell(row.get(c)) for c in columns] for row in r["rivals"]]
-            + [["**geometric mean**"] + [f"**{mean(r['rivals'], c):.2f}**" for c in columns]]))
+            + [["**geometric mean**"] + [f"**{mean(r['rivals'], c):.2f}**" for c in columns]])
+            + "\nGeometric means are of the programs that a column has.\n")
     if r["instructions"]["loops"]:
         parts.append("## Instructions (callgrind)\n\nOne malloc and free, the loop included:\n\n" + table(
             ["loop", "plain"] + modes,
@@ -117,13 +119,11 @@ def shared_lines(r):
     text = "## Cache lines that two threads write (valgrind)\n\n" + table(
         ["200 pairs of 64 bytes", "lines written", "shared"],
         [[name, str(e["lines"]), str(e["shared"])] for name, e in found["fast"].items()])
-    if "slow" in found:
-        text += "\n" + table(
-            ["20,000 pairs of 1000 bytes: slow paths", "stores to shared lines a MiB"]
-            + [f"taken by {n} threads" for n in next(iter(found["model"].values()))],
-            [[name, f"{e['stores_a_mib']:.2f}"] + [f"{100 * share:.2f} %" for share in found["model"][name].values()]
-             for name, e in found["slow"].items()])
-    return text
+    head = ["slow paths: 5,000 blocks of 1000 bytes", "stores to shared lines a MiB", "taken by 1 thread", "by 64", "by 512"]
+    return text + "\n" + table(head, [
+        [f"{kind} heap, {name}", f"{e['stores_a_mib']:.2f}"]
+        + [f"{100 * share:.2f} %" for share in found["model"][kind][name].values()]
+        for kind in ("level", "growing") for name, e in found[kind].items()])
 
 
 def calls(r):
@@ -228,7 +228,8 @@ def rivals(r):
     for name in names:
         known = [row[name]["ratio"] for row in rows if "ratio" in row.get(name, {})]
         if known:
-            entries.append((name, [("", mean(rows, name), min(known), max(known),
+            of = "" if len(known) == len(rows) else f" ({len(known)} programs)"
+            entries.append((name + of, [("", mean(rows, name), min(known), max(known),
                                     COLOURS.get(name, "#8888aa"))]))
     title = f"profilers on {len(rows)} programs: geometric mean of user+system time, ratio to plain (line: least, most)"
     return bars(title, entries, True)

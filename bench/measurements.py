@@ -117,8 +117,8 @@ def plan_instructions(bench):
 
 def plan_lines(bench):
     program = os.path.join(bench.bin, "bench_lines_written")
-    return [Step("lines", "shared", bench.pick(15, 30, 30),
-                 lambda _: lines.measure(program, bench.plain, bench.ours, not bench.is_quick), False)]
+    still = os.path.join(bench.bin, "libstill_clock.so")
+    return [Step("lines", "shared", 20, lambda _: lines.measure(program, bench.plain, bench.ours, still), False)]
 
 
 # ---- single calls, walks, start, report ----
@@ -326,6 +326,7 @@ def rivals_of(bench, command, directory):
     """(name, command) of what the distribution has, and ours the same way."""
     jemalloc, tcmalloc = library("libjemalloc.so.2"), library("libtcmalloc_and_profiler.so.4")
     found = [(mode, f"env LD_PRELOAD={bench.ours} {setting} {command}") for mode, setting in instructions.MODES[1:]]
+    found = [("mod-alloc 512K" if mode == "sampled" else "mod-alloc exact", words) for mode, words in found]
     if jemalloc:
         found.append(("jemalloc 512K", f"env LD_PRELOAD={jemalloc} MALLOC_CONF=prof:true,lg_prof_sample:19,"
                       f"prof_prefix:{directory}/je,prof_final:true {command}"))
