@@ -33,6 +33,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -185,6 +186,7 @@ _Noreturn static void be_child(const moda_compare_runner *runner, const moda_com
     if (input < 0 || dup2(input, 0) < 0 || dup2(self->output, 1) < 0 || dup2(self->errors, 2) < 0) {
         _exit(126);
     }
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* who measures has ended: nobody waits for us */
     pin_to(runner->core);
     set_environment(command, stats_path);
     if (read(gate, &byte, 1) != 1) {
