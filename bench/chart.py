@@ -90,6 +90,28 @@ def markdown(r):
     return "\n".join(part for part in parts if part)
 
 
+def readme(r):
+    """The few tables that the main README shows, to be put there as they are."""
+    columns = [("plain", "plain again (noise)"), ("counters", "counters"), ("sampled", "sampled, 512 KiB"),
+               ("exact", "every allocation")]
+    short = lambda entry: f"{entry['ratio']:.{3 if entry['ratio'] < 2 else 2}f}" if entry and "ratio" in entry else ""
+    parts = []
+    if r["programs"]:
+        body = [[row["name"]] + [short(row.get(c)) for c, _ in columns] for row in r["programs"]]
+        body.append(["geometric mean"] + [short({"ratio": mean(r["programs"], c)}) for c, _ in columns])
+        parts.append(table(["program"] + [title for _, title in columns], body))
+    if r["rivals"]:
+        body = []
+        for name in rival_names(r["rivals"]):
+            rows = [row for row in r["rivals"] if "ratio" in row.get(name, {})]
+            ours = "mod-alloc 512K" if "512K" in name else "mod-alloc exact"
+            if rows:
+                body.append([name, str(len(rows)), short({"ratio": mean(rows, name)}), short({"ratio": mean(rows, ours)})])
+        parts.append(table(["profiler", "programs", "ratio to plain mimalloc, geometric mean", "mod-alloc on the same"], body))
+    parts.append(budgets(r["budgets"]))
+    return "\n".join(parts)
+
+
 def rival_names(rows):
     found = []
     for row in rows:
@@ -193,7 +215,8 @@ def bars(title, groups, is_log, bar_lines=()):
                        f"<text class='m' x='{x(tick):.1f}' y='{height - 16}'>{tick:g}</text>")
     y = top
     for name, group in groups:
-        out.append(f"<text class='e' x='{left - 110}' y='{y + 12}'>{html.escape(name)}</text>")
+        place = left - 110 if any(label for label, *_ in group) else left - 10
+        out.append(f"<text class='e' x='{place}' y='{y + 12}'>{html.escape(name)}</text>")
         for label, ratio, lower, upper, colour in group:
             begin, end = sorted((x(1), x(ratio)))
             out.append(f"<rect x='{begin:.1f}' y='{y + 2}' width='{max(end - begin, 1):.1f}' height='{step - 4}' "

@@ -15,8 +15,8 @@ lines calls walks start report threads loops programs exact memory rivals compar
 
 Each measurement is kept in DIR (default BUILD/bench/results) as soon as it is there, and a run that is stopped
 (Ctrl-C, SIGTERM) writes its tables from those; --resume goes on with what is missing, if libraries and set are still
-the same. Results: results.json with all figures, machine, versions and date; results.md, the tables; overhead.svg,
-rivals.svg.
+the same. Results: results.json with all figures, machine, versions and date; results.md, the tables; readme.md, those of
+them that the main README shows; overhead.svg, rivals.svg.
 """
 import argparse
 import datetime
@@ -113,7 +113,7 @@ class Bench:
             json.dump(everything, file, indent=1)
         with open(os.path.join(self.out, "results.md"), "w") as file:
             file.write(chart.markdown(everything))
-        for name, text in (("overhead.svg", chart.overhead(everything)), ("rivals.svg", chart.rivals(everything))):
+        for name, text in (("readme.md", chart.readme(everything)), ("overhead.svg", chart.overhead(everything)), ("rivals.svg", chart.rivals(everything))):
             if text:
                 with open(os.path.join(self.out, name), "w") as file:
                     file.write(text)
