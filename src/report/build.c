@@ -398,8 +398,10 @@ moda_report *moda_report_build(const moda_profile *profile, const moda_report_op
     b.symbolizer = b.options->symbolizer != NULL ? b.options->symbolizer : moda_symbolizer_new(NULL, error);
     b.arena = b.symbolizer != NULL ? moda_arena_new() : NULL;
     b.report = b.arena != NULL ? moda_arena_alloc(b.arena, sizeof *b.report) : NULL;
-    bool is_fine = b.report != NULL || no_memory(&b);
-    if (is_fine) {
+    bool is_fine = false;
+    if (b.report == NULL) {
+        no_memory(&b);
+    } else {
         b.report->profile = profile;
         b.report->arena = b.arena;
         is_fine = moda_places_find(&b.places, profile, b.arena, error) && name_places(&b) && make_frames(&b)

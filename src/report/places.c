@@ -88,7 +88,7 @@ static void put_main_first(moda_places *t) {
         t->modules[i] = t->modules[0];
         t->modules[0] = main_module;
         for (size_t p = 0; p < t->profile->process_count; p++) {
-            for (size_t m = 0; m < t->profile->processes[p].module_count; m++) {
+            for (size_t m = 0; m < t->maps[p].count; m++) {
                 uint32_t *const index = &t->maps[p].joined[m];
                 *index = *index == 0 ? (uint32_t)i : *index == i ? 0 : *index;
             }

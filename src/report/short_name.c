@@ -114,7 +114,7 @@ static void cut_middle(char *name, size_t room) {
     const size_t front = (room - 3) * 2 / 5, back = room - 3 - front;
     char *const gap = name + (at_column(name, front) - name);
     const char *const rest = at_column(name, all - back);
-    memcpy(gap, "...", 3);
+    memset(gap, '.', 3);
     memmove(gap + 3, rest, strlen(rest) + 1);
 }
 

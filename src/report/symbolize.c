@@ -393,7 +393,7 @@ static void load_symbols(moda_symbolizer *s, object *o) {
      * says nothing about what follows it. */
     const bool is_full = has_full_table(dwfl_module_getelf(o->module, &bias))
                          || (dwarf != NULL && has_full_table(dwarf_getelf(dwarf)));
-    o->symbols = malloc((size_t)count * sizeof *o->symbols);
+    o->symbols = calloc((size_t)count, sizeof *o->symbols);
     if (o->symbols == NULL)
         return;
     for (int i = 1; i < count; i++) {
@@ -618,8 +618,8 @@ static scope *scope_new(unit_view *view, const Dwarf_Die *die, scope *outer) {
 }
 
 /* Finds what was inlined at the addresses [low, high), all of which lie in `parent`. */
-static void find_inlined(unit_view *view, Dwarf_Die *parent, scope *around, pending *all, size_t low,
-                         size_t high, int depth) {
+__attribute__((nonnull)) static void find_inlined(unit_view *view, Dwarf_Die *parent, scope *around,
+                                                  pending *all, size_t low, size_t high, int depth) {
     Dwarf_Die die;
     if (depth > SCOPE_DEPTH_MAX || dwarf_child(parent, &die) != 0)
         return;

@@ -1,0 +1,20 @@
+# cmake -DFROM=compile_commands.json -DTO=folder -DUNDER=path -P tidy_once.cmake
+# A file is compiled for several targets, and clang-tidy would look at it as often: leaves one command for each file
+# that lies under a path.
+cmake_minimum_required(VERSION 3.25)
+file(READ ${FROM} commands)
+string(JSON last LENGTH "${commands}")
+math(EXPR last "${last} - 1")
+set(seen "")
+set(kept "")
+foreach(i RANGE ${last})
+  string(JSON file GET "${commands}" ${i} file)
+  string(FIND "${file}" "${UNDER}/" at)
+  if(at EQUAL 0 AND NOT file IN_LIST seen)
+    list(APPEND seen ${file})
+    string(JSON entry GET "${commands}" ${i})
+    string(APPEND kept "${separator}${entry}")
+    set(separator ",\n")
+  endif()
+endforeach()
+file(WRITE ${TO}/compile_commands.json "[\n${kept}\n]\n")
