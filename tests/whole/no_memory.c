@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * no_memory.c - the system gives no more memory (RLIMIT_AS): each call of the family that finds none gives NULL and
+ * ENOMEM and counts nothing, a block that could not grow stays as it was, and once memory is there again all goes
+ * on. In a thread too.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sys/resource.h>
+
+#include "whole.h"
+
+enum { BLOCKS = 100000, LARGE = 1 << 20, SMALL = 200 };
+static void *block[BLOCKS];
+
+static void limit_memory(bool is_limited) {
+    static struct rlimit before;
+    struct rlimit limit;
+    if (before.rlim_max == 0) {
+        NEED(getrlimit(RLIMIT_AS, &before) == 0, "getrlimit");
+    }
+    limit = before;
+    if (is_limited) {
+        size_t pages = 0;
+        FILE *statm = fopen("/proc/self/statm", "r");
+        NEED(statm != NULL && fscanf(statm, "%zu", &pages) == 1, "statm");
+        fclose(statm);
+        limit.rlim_cur = pages * (size_t)sysconf(_SC_PAGESIZE) + (200u << 20);
+    }
+    NEED(setrlimit(RLIMIT_AS, &limit) == 0, "setrlimit");
+}
+
+/* Takes blocks until there are no more; how many. */
+static size_t fill(size_t size, size_t from) {
+    size_t n = from;
+    errno = 0;
+    while (n < BLOCKS && (block[n] = malloc(size)) != NULL) {
+        n++;
+    }
+    CHECK(n < BLOCKS && errno == ENOMEM, "after %zu blocks of %zu bytes errno is %d", n, size, errno);
+    return n;
+}
+
+#define FAILS(call)                                                                                          \
+    do {                                                                                                     \
+        errno = 0;                                                                                           \
+        const void *const p_ = (call);                                                                       \
+        CHECK(p_ == NULL && errno == ENOMEM, #call " gives %p, errno %d", p_, errno);                        \
+    } while (0)
+
+static void run_dry(void) {
+    const mod_alloc_stats start = whole_now();
+    unsigned char *growing = malloc(LARGE / 2);
+    NEED(growing != NULL, "no memory to begin with");
+    memset(growing, 0x5A, LARGE / 2);
+    const size_t large = fill(LARGE, 0);
+    const size_t all = fill(SMALL, large);
+    const mod_alloc_stats full = whole_now();
+    CHECK_EQ(full.alloc_count - start.alloc_count, all + 1, "allocations");
+    CHECK_EQ(full.requested_bytes - start.requested_bytes,
+             LARGE / 2 + large * LARGE + (all - large) * (size_t)SMALL, "bytes asked for");
+    void *p = &p;
+    FAILS(malloc(LARGE));
+    FAILS(calloc(LARGE, 1));
+    FAILS(calloc(2, LARGE));
+    FAILS(realloc(NULL, LARGE));
+    FAILS(realloc(growing, 100 * LARGE));
+    FAILS(reallocarray(growing, 100, LARGE));
+    FAILS(aligned_alloc(64, LARGE));
+    FAILS(aligned_alloc(4096, LARGE));
+    FAILS(aligned_alloc(1 << 20, LARGE));
+    FAILS(aligned_alloc(64 << 20, LARGE));
+    FAILS(memalign(512, LARGE));
+    FAILS(valloc(LARGE));
+    FAILS(pvalloc(LARGE));
+    errno = 0;
+    CHECK(posix_memalign(&p, 4096, LARGE) == ENOMEM && p == &p && errno == 0,
+          "posix_memalign leaves %p, errno %d", p, errno);
+    CHECK_CHANGE("calls that found no memory", full, .alloc_count = 0);
+    for (size_t i = 0; i < LARGE / 2; i++) {
+        NEED(growing[i] == 0x5A, "a block that could not grow has %#x at %zu", growing[i], i);
+    }
+    free(growing);
+    for (size_t i = 0; i < all; i++) {
+        free(block[i]);
+    }
+    const mod_alloc_stats end = whole_now();
+    CHECK_EQ(end.current_bytes - start.current_bytes, 0, "bytes left");
+    CHECK_EQ(end.live_count - start.live_count, 0, "blocks left");
+    CHECK_EQ(end.peak_bytes >= full.current_bytes, 1, "the peak was when memory was short");
+    void *again = malloc(LARGE);
+    CHECK(again != NULL, "memory that was freed is not given again");
+    free(again);
+}
+
+static void *in_a_thread(void *argument) {
+    run_dry();
+    return argument;
+}
+
+int main(void) {
+    whole_begin();
+    limit_memory(true);
+    void *probe = malloc((size_t)1 << 30);
+    if (probe != NULL) {
+        printf("the system does not keep to the limit\n");
+        return WHOLE_SKIP;
+    }
+    run_dry();
+    malloc_trim(0); /* room for a stack */
+    pthread_t thread;
+    NEED(pthread_create(&thread, NULL, in_a_thread, NULL) == 0, "pthread_create");
+    pthread_join(thread, NULL);
+    limit_memory(false);
+    free(memset(malloc(300u << 20), 1, 300u << 20));
+    return whole_end();
+}
