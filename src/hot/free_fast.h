@@ -5,6 +5,7 @@
  *   free
  *   |- push on the page's local list           this file
  *   |- moda_free_emptied   the page is empty   slow.inc; not again and again for one that is retired
+ *   |- moda_free_above     the balance is a new peak            slow.inc; once for each, when it is left
  *   `- moda_free_slow      another thread's, tracked, aligned, in a full page, of a thread past its end
  */
 #if !defined(MI_MALLOC_VERSION)
@@ -22,7 +23,10 @@ MODA_INLINE void moda_free_fast(void *p) {
         moda_free_slow(p);
         return;
     }
-    moda_shard_count_free(moda_heap_shard(heap), moda_page_block_size_fast(page));
+    if (moda_unlikely(!moda_shard_count_free_fast(moda_heap_shard(heap), moda_page_block_size_fast(page)))) {
+        moda_free_above(p);
+        return;
+    }
     if (moda_unlikely(moda_page_push(page, p)) && moda_unlikely(!moda_page_is_retired(page))) {
         moda_free_emptied(p); /* the page's address is not kept for it: an instruction less */
     }

@@ -10,8 +10,8 @@
  *   `- moda_malloc_slow      no free block: first call of a    slow.inc; each few hundred calls
  *                            thread, page used up
  *
- * One question is asked, "is the countdown below zero", before the block is taken; it is asked by taking the
- * block's size off it, and moda_malloc_due first gives that back. Every exit is a return or a tail call.
+ * One question is asked, "is the countdown below zero", before the block is taken; it is asked by counting the
+ * block, all in one word, and moda_malloc_due first takes that back. Every exit is a return or a tail call.
  */
 #if !defined(MI_MALLOC_VERSION)
 #error "malloc_fast.h is part of hot/unit.c"
@@ -32,11 +32,10 @@ MODA_INLINE void *moda_pop_fast(size_t size, moda_allocator *large, moda_allocat
         return slow(size);
     }
     moda_shard *shard = moda_heap_shard(heap);
-    if (moda_unlikely(moda_own_subtract_is_negative(&shard->countdown, moda_page_block_size_fast(page)))) {
+    if (moda_unlikely(moda_shard_count_malloc_fast(shard, moda_page_block_size_fast(page), size))) {
         return due(size);
     }
     moda_page_pop(page, block);
-    moda_shard_count_malloc(shard, size);
     return block;
 }
 
@@ -57,11 +56,10 @@ MODA_INLINE void *moda_zalloc_fast(size_t size) {
     }
     moda_shard *shard = moda_heap_shard(heap);
     const size_t block_size = moda_page_block_size_fast(page);
-    if (moda_unlikely(moda_own_subtract_is_negative(&shard->countdown, block_size))) {
+    if (moda_unlikely(moda_shard_count_malloc_fast(shard, block_size, size))) {
         return moda_zalloc_due(size);
     }
     moda_page_pop(page, block);
-    moda_shard_count_malloc(shard, size);
     if (moda_page_is_zero(page)) {
         *(uintptr_t *)block = 0;
         return block;

@@ -261,11 +261,11 @@ MODA_INLINE size_t moda_block_room(void *p) {
     return block_size - (noted >= before && noted < block_size ? noted : before);
 }
 
-/* A block of the page whose size a fast path could read wrongly is kept from it. */
+/* Blocks whose size a fast path could read wrongly, or could not count, are kept from it. */
 MODA_INLINE void *moda_block_settle(void *block) {
     if (block) {
         moda_page *page = moda_page_of(block);
-        if (moda_unlikely(moda_mi_block_size_saturates(page))) {
+        if (moda_unlikely(moda_page_block_size(page) > MODA_WORD_BLOCK_MAX)) {
             moda_page_mark(page);
         }
     }

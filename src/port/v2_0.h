@@ -12,13 +12,9 @@ MODA_INLINE mi_heap_t *moda_mi_default_heap(void) {
     return mi_get_default_heap();
 }
 
-/* Right up to 2 GiB, where it saturates: such a page is marked, so that no fast path reads it. */
+/* Right up to 2 GiB, where it saturates: no fast path reads it there. */
 MODA_INLINE size_t moda_mi_block_size_fast(const mi_page_t *page) {
     return page->xblock_size;
-}
-
-MODA_INLINE bool moda_mi_block_size_saturates(const mi_page_t *page) {
-    return page->xblock_size >= MI_HUGE_BLOCK_SIZE;
 }
 
 MODA_INLINE void *moda_mi_malloc_generic(mi_heap_t *heap, size_t size) {

@@ -16,11 +16,6 @@ MODA_INLINE size_t moda_mi_block_size_fast(const mi_page_t *page) {
     return page->block_size;
 }
 
-MODA_INLINE bool moda_mi_block_size_saturates(const mi_page_t *page) {
-    (void)page;
-    return false;
-}
-
 MODA_INLINE void *moda_mi_malloc_generic(mi_heap_t *heap, size_t size) {
     return _mi_malloc_generic(heap, size, false, 0, NULL);
 }

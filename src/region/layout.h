@@ -147,21 +147,62 @@ typedef struct moda_counts {
 
 /* One thread's counters. Written by its thread alone (the orphan shard: by any, atomically), read by all.
  *
- *   total_bytes  = budget - countdown
- *   freed_bytes  = free_budget - freed_mark
- *   balance      = total_bytes - freed_bytes
- *   mark         = budget - free_budget: the highest balance seen since the mark was last moved
+ *   total_bytes     = budget - countdown          countdown:  block bytes until the slow path wants to look;
+ *   freed_bytes     = free_budget - freed_mark                below 0: it looks each time
+ *   balance         = total_bytes - freed_bytes
+ *   mark            = budget - free_budget: the highest balance seen since the mark was last moved
+ *   alloc_count     = alloc_base + what alloc_word has, and so the other two counts
  *
- * A malloc takes the block size off `countdown`; a free takes it off `freed_mark`, and where it finds
- * countdown < freed_mark the balance stands above the mark, which is then moved up to it.
+ * What a malloc counts is one word, and what a free counts is one: a store is what counting costs.
+ *
+ *               63            36 35      20 19       0
+ *   alloc_word  |  countdown    |  blocks  | requested |    the lower two count down from all ones
+ *   free_word   |  freed_mark   |        blocks        |    counts up from 0
+ *
+ * A malloc subtracts the block size, 1 and what was asked for, in their places; a free subtracts the block size and adds
+ * 1. Where it then finds alloc_word < free_word the balance stands above the mark, which is moved up to it (where both
+ * stand at the same byte the lower bits say no). Each time the countdown is set anew the lower bits are moved to the
+ * bases; until then they have room for four times what can happen. 28 bits hold 128 MiB of frees: then freed_mark
+ * wraps around, the next free finds it above, and sets the mark to where the balance is. Blocks of more than
+ * MODA_WORD_BLOCK_MAX are added to the budgets.
  */
+#define MODA_WORD_SHIFT 36
+#define MODA_WORD_LOW ((INT64_C(1) << MODA_WORD_SHIFT) - 1)
+#define MODA_WORD_BLOCK_SHIFT 20
+#define MODA_WORD_BLOCK_MAX (INT64_C(1) << 24)
+#define MODA_ALLOC_WORD_NEW MODA_WORD_LOW /* of a shard that has counted nothing */
+
+/* countdown, or freed_mark: from -224 MiB up to 32 MiB. */
+static inline int64_t moda_word_bytes(int64_t word) {
+    const int64_t bytes = word >> MODA_WORD_SHIFT;
+    return bytes < INT64_C(1) << 25 ? bytes : bytes - (INT64_C(1) << 28);
+}
+
+static inline int64_t moda_word_of_bytes(int64_t bytes) {
+    return (int64_t)((uint64_t)bytes << MODA_WORD_SHIFT);
+}
+
+/* Blocks, and bytes asked for, that an alloc_word has counted. */
+static inline uint64_t moda_alloc_word_blocks(int64_t word) {
+    return (uint64_t)(MODA_WORD_LOW & ~word) >> MODA_WORD_BLOCK_SHIFT;
+}
+
+static inline uint64_t moda_alloc_word_requested(int64_t word) {
+    return (uint64_t)~word & ((1u << MODA_WORD_BLOCK_SHIFT) - 1);
+}
+
+static inline uint64_t moda_free_word_blocks(int64_t word) {
+    return (uint64_t)(word & MODA_WORD_LOW);
+}
+
 typedef struct moda_shard {
     /* owner, on the fast paths */
-    int64_t countdown; /* block bytes until the slow path wants to look; below 0: it looks each time */
-    int64_t freed_mark;
-    uint64_t alloc_count;
-    uint64_t free_count;
-    uint64_t requested_bytes;
+    int64_t alloc_word;
+    int64_t free_word;
+    /* owner, when the countdown is set, and in slow paths */
+    uint64_t alloc_base;
+    uint64_t free_base;
+    uint64_t requested_base;
     /* owner, when the mark or the countdown is set; guarded by seq */
     int64_t budget;
     int64_t free_budget;

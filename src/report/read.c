@@ -420,8 +420,11 @@ static int64_t difference(uint64_t a, uint64_t b) {
 static void read_shard(reader *r, moda_shard *shard, moda_profile_thread *thread) {
     settle(r, shard, sizeof *shard, &shard->seq);
     settle(r, &shard->base, sizeof shard->base, &shard->base_seq);
-    const uint64_t total = (uint64_t)shard->budget - (uint64_t)shard->countdown;
-    const uint64_t freed = (uint64_t)shard->free_budget - (uint64_t)shard->freed_mark;
+    const uint64_t total = (uint64_t)shard->budget - (uint64_t)moda_word_bytes(shard->alloc_word);
+    const uint64_t freed = (uint64_t)shard->free_budget - (uint64_t)moda_word_bytes(shard->free_word);
+    const uint64_t allocations = shard->alloc_base + moda_alloc_word_blocks(shard->alloc_word);
+    const uint64_t frees = shard->free_base + moda_free_word_blocks(shard->free_word);
+    const uint64_t requested = shard->requested_base + moda_alloc_word_requested(shard->alloc_word);
     *thread = (moda_profile_thread){
         .index = shard->index,
         .tid = shard->tid,
@@ -430,16 +433,16 @@ static void read_shard(reader *r, moda_shard *shard, moda_profile_thread *thread
         .is_orphan = shard->state == MODA_SLOT_ORPHAN,
         .stats =
             {
-                .alloc_count = shard->alloc_count - shard->base.alloc_count,
-                .free_count = shard->free_count - shard->base.free_count,
+                .alloc_count = allocations - shard->base.alloc_count,
+                .free_count = frees - shard->base.free_count,
                 .total_bytes = total - shard->base.total_bytes,
-                .requested_bytes = shard->requested_bytes - shard->base.requested_bytes,
+                .requested_bytes = requested - shard->base.requested_bytes,
                 .current_bytes = total - freed,
-                .live_count = shard->alloc_count - shard->free_count - shard->realloc_count,
+                .live_count = allocations - frees - shard->realloc_count,
             },
         .freed_bytes = freed - shard->base.freed_bytes,
         .balance_bytes = difference(total, freed),
-        .balance_count = difference(shard->alloc_count, shard->free_count + shard->realloc_count),
+        .balance_count = difference(allocations, frees + shard->realloc_count),
         .samples = shard->samples,
         .dropped = shard->dropped,
     };
@@ -490,8 +493,8 @@ static bool walk_shards(reader *r, size_t *slots) {
 }
 
 static bool is_used(const moda_shard *shard) {
-    return shard->state != MODA_SLOT_FREE || shard->incarnation != 0 || shard->alloc_count != 0
-           || shard->free_count != 0;
+    return shard->state != MODA_SLOT_FREE || shard->incarnation != 0 || shard->alloc_base != 0
+           || shard->free_base != 0;
 }
 
 static int by_slot(const void *a, const void *b) {

@@ -177,9 +177,10 @@ static void put_shard(moda_shard *shard, const moda_profile_thread *t) {
     const uint64_t freed = t->stats.total_bytes - (uint64_t)t->balance_bytes;
     const uint64_t frees = t->stats.alloc_count - (uint64_t)t->balance_count;
     *shard = (moda_shard){
-        .alloc_count = t->stats.alloc_count,
-        .free_count = frees,
-        .requested_bytes = t->stats.requested_bytes,
+        .alloc_word = MODA_ALLOC_WORD_NEW,
+        .alloc_base = t->stats.alloc_count,
+        .free_base = frees,
+        .requested_base = t->stats.requested_bytes,
         .budget = (int64_t)t->stats.total_bytes,
         .free_budget = (int64_t)freed,
         .state = t->is_orphan  ? MODA_SLOT_ORPHAN

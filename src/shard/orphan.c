@@ -14,26 +14,26 @@ static void publish(int64_t growth) {
 }
 
 void moda_shard_orphan_malloc(size_t block_size, size_t requested) {
-    moda_add_relaxed(&moda_shard_orphan->countdown, -(int64_t)block_size);
-    moda_add_relaxed(&moda_shard_orphan->alloc_count, 1);
-    moda_add_relaxed(&moda_shard_orphan->requested_bytes, requested);
+    moda_add_relaxed(&moda_shard_orphan->budget, (int64_t)block_size);
+    moda_add_relaxed(&moda_shard_orphan->alloc_base, 1);
+    moda_add_relaxed(&moda_shard_orphan->requested_base, requested);
     publish((int64_t)block_size);
 }
 
 void moda_shard_orphan_free(size_t block_size) {
-    moda_add_relaxed(&moda_shard_orphan->freed_mark, -(int64_t)block_size);
-    moda_add_relaxed(&moda_shard_orphan->free_count, 1);
+    moda_add_relaxed(&moda_shard_orphan->free_budget, (int64_t)block_size);
+    moda_add_relaxed(&moda_shard_orphan->free_base, 1);
     publish(-(int64_t)block_size);
 }
 
 void moda_shard_orphan_realloc(int64_t growth, size_t requested) {
     if (growth > 0) {
-        moda_add_relaxed(&moda_shard_orphan->countdown, -growth);
+        moda_add_relaxed(&moda_shard_orphan->budget, growth);
     } else {
-        moda_add_relaxed(&moda_shard_orphan->freed_mark, growth);
+        moda_add_relaxed(&moda_shard_orphan->free_budget, -growth);
     }
-    moda_add_relaxed(&moda_shard_orphan->alloc_count, 1);
+    moda_add_relaxed(&moda_shard_orphan->alloc_base, 1);
     moda_add_relaxed(&moda_shard_orphan->realloc_count, 1);
-    moda_add_relaxed(&moda_shard_orphan->requested_bytes, requested);
+    moda_add_relaxed(&moda_shard_orphan->requested_base, requested);
     publish(growth);
 }

@@ -185,6 +185,9 @@ void moda_shard_publish(moda_shard *shard) {
 
 /* A thread whose balance stays where it is known to be writes no line that another one reads. */
 void moda_shard_visit(moda_shard *shard) {
+    if (moda_unlikely(shard->state == MODA_SLOT_HIDDEN)) {
+        return;
+    }
     const int64_t balance = moda_shard_balance(shard);
     const uint64_t moved = (uint64_t)(balance - moda_load_relaxed(&shard->published)) + MODA_LEVEL_BYTES;
     if (moved > 2 * MODA_LEVEL_BYTES) {
@@ -221,6 +224,30 @@ void moda_shard_lower_mark(moda_shard *shard) {
         shard->window_mark[shard->thread_windows - 1] = mark;
     }
     moda_shard_set_mark(shard);
+}
+
+/* More was freed since the mark was set than its word has room for: the mark goes down to the balance. */
+MODA_COLD void moda_shard_wrap(moda_shard *shard) {
+    moda_shard_lower_mark(shard);
+}
+
+/* A change of the budgets moves the mark too: so it is set to the balance first. After it a byte below: the block is yet
+ * to be counted, and is among the blocks live at the new mark. The next malloc looks when a sample is due. */
+MODA_COLD void moda_shard_allocate_huge(moda_shard *shard, size_t block_size) {
+    shard->sample_left -= shard->countdown_set - moda_shard_countdown(shard) + (int64_t)block_size;
+    shard->countdown_set = -1;
+    moda_shard_set_countdown(shard, -1);
+    moda_shard_lower_mark(shard);
+    moda_shard_seq_begin(shard);
+    moda_own_subtract(&shard->budget, 0 - (uint64_t)block_size);
+    moda_own_subtract(&shard->free_budget, 0 - UINT64_C(1));
+    moda_own_subtract(&shard->free_word, 0 - (uint64_t)moda_word_of_bytes(1));
+    moda_shard_seq_end(shard);
+}
+
+MODA_COLD void moda_shard_free_huge(moda_shard *shard, size_t block_size) {
+    moda_shard_lower_mark(shard);
+    moda_own_subtract(&shard->free_budget, 0 - (uint64_t)block_size);
 }
 
 void moda_peak_threads_changed(moda_shard *only) {

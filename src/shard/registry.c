@@ -58,6 +58,7 @@ static moda_shard_block *add_block_locked(uint32_t count) {
     block->count = count;
     for (uint32_t i = 0; i < count; i++) {
         block->shard[i].index = block->first_index + i;
+        block->shard[i].alloc_word = MODA_ALLOC_WORD_NEW;
         block->shard[i].pending.bytes = INT64_MIN;
     }
     if (is_private) {

@@ -11,7 +11,8 @@
  *   1. a fast path does no atomic read-modify-write and writes no line that another thread writes;
  *   2. a slot is never unmapped, and its counters go on where its last thread left them: the process's
  *      totals are the plain sum over all slots;
- *   3. every slow path leaves the countdown at most MODA_PUBLISH_BYTES.
+ *   3. every slow path leaves the countdown at most MODA_PUBLISH_BYTES, but for a sample that is about to be
+ *      counted: at most MODA_COUNTDOWN_MAX.
  */
 #ifndef MODA_SHARD_SHARD_H
 #define MODA_SHARD_SHARD_H
@@ -26,6 +27,10 @@
  * the public header promises. */
 #define MODA_PUBLISH_BYTES (192 * 1024)
 #define MODA_LEVEL_BYTES (16 * 1024)
+#define MODA_COUNTDOWN_MAX (2 * MODA_PUBLISH_BYTES)
+_Static_assert(MODA_COUNTDOWN_MAX < 1 << MODA_WORD_BLOCK_SHIFT
+                   && MODA_COUNTDOWN_MAX / 16 < 1 << (MODA_WORD_SHIFT - MODA_WORD_BLOCK_SHIFT),
+               "what fast paths count between two settings of the countdown has room in the word");
 
 /* What a new sum of balances must exceed the peak by, for each thread but one, before all shards are read to
  * confirm it. */
@@ -39,6 +44,12 @@ extern moda_shard *moda_shard_orphan MODA_HIDDEN;
 
 /* ---- the owner ---- */
 
+/* Makes the balance known, looks for a new peak. Own shard only. */
+void moda_shard_publish(moda_shard *shard);
+
+/* The slow paths' part, each MODA_PUBLISH_BYTES: the same, where the balance is not level. */
+void moda_shard_visit(moda_shard *shard);
+
 MODA_INLINE void moda_shard_seq_begin(moda_shard *shard) {
     moda_store_relaxed(&shard->seq, moda_load_relaxed(&shard->seq) + 1);
     __atomic_thread_fence(__ATOMIC_RELEASE);
@@ -48,15 +59,26 @@ MODA_INLINE void moda_shard_seq_end(moda_shard *shard) {
     moda_store_release(&shard->seq, moda_load_relaxed(&shard->seq) + 1);
 }
 
+MODA_INLINE int64_t moda_shard_countdown(const moda_shard *shard) {
+    return moda_word_bytes(moda_load_relaxed(&shard->alloc_word));
+}
+
+MODA_INLINE int64_t moda_shard_freed_mark(const moda_shard *shard) {
+    return moda_word_bytes(moda_load_relaxed(&shard->free_word));
+}
+
 MODA_INLINE int64_t moda_shard_live(const moda_shard *shard) {
-    return (int64_t)(moda_load_relaxed(&shard->alloc_count) - moda_load_relaxed(&shard->free_count)
+    return (int64_t)(moda_load_relaxed(&shard->alloc_base)
+                     + moda_alloc_word_blocks(moda_load_relaxed(&shard->alloc_word))
+                     - moda_load_relaxed(&shard->free_base)
+                     - moda_free_word_blocks(moda_load_relaxed(&shard->free_word))
                      - moda_load_relaxed(&shard->realloc_count));
 }
 
 /* total - freed; may be negative: a thread can free what others allocated. */
 MODA_INLINE int64_t moda_shard_balance(const moda_shard *shard) {
-    return moda_load_relaxed(&shard->budget) - moda_load_relaxed(&shard->countdown)
-           - moda_load_relaxed(&shard->free_budget) + moda_load_relaxed(&shard->freed_mark);
+    return moda_load_relaxed(&shard->budget) - moda_shard_countdown(shard)
+           - moda_load_relaxed(&shard->free_budget) + moda_shard_freed_mark(shard);
 }
 
 MODA_INLINE int64_t moda_shard_mark(const moda_shard *shard) {
@@ -64,11 +86,11 @@ MODA_INLINE int64_t moda_shard_mark(const moda_shard *shard) {
 }
 
 MODA_INLINE bool moda_shard_is_above_mark(const moda_shard *shard) {
-    return moda_own_is_less(&shard->countdown, &shard->freed_mark);
+    return moda_shard_countdown(shard) < moda_shard_freed_mark(shard);
 }
 
 MODA_INLINE bool moda_shard_is_below_mark(const moda_shard *shard) {
-    return moda_own_is_less(&shard->freed_mark, &shard->countdown);
+    return moda_shard_freed_mark(shard) < moda_shard_countdown(shard);
 }
 
 /* The highest balance since the mark was last moved, with the blocks live then. */
@@ -88,65 +110,125 @@ MODA_INLINE void moda_shard_store_mark(moda_peak_mark *mark, moda_peak_mark valu
  * a window begins. Steps are added, not results stored: a signal handler in between that allocates moves the
  * words too, and no sum may lose that. */
 MODA_INLINE void moda_shard_set_mark(moda_shard *shard) {
-    const int64_t step = moda_load_relaxed(&shard->freed_mark) - moda_load_relaxed(&shard->countdown);
+    const int64_t step = moda_shard_freed_mark(shard) - moda_shard_countdown(shard);
     moda_shard_seq_begin(shard);
     moda_own_subtract(&shard->free_budget, (uint64_t)step);
-    moda_own_subtract(&shard->freed_mark, (uint64_t)step);
+    moda_own_subtract(&shard->free_word, (uint64_t)moda_word_of_bytes(step));
     moda_store_relaxed(&shard->mark_live, moda_shard_live(shard));
     moda_shard_seq_end(shard);
 }
 
-/* What a free counts, on the fast path: 7 instructions. A peak is always reached just before a free. */
-MODA_INLINE void moda_shard_count_free(moda_shard *shard, size_t block_size) {
-    if (moda_unlikely(moda_shard_is_above_mark(shard))) {
-        moda_shard_set_mark(shard);
+/* Sets the countdown without a change to any sum. */
+MODA_INLINE void moda_shard_set_countdown(moda_shard *shard, int64_t bytes) {
+    const int64_t allocs = moda_load_relaxed(&shard->alloc_word);
+    const uint64_t frees = moda_free_word_blocks(moda_load_relaxed(&shard->free_word));
+    const uint64_t less = (uint64_t)(moda_word_bytes(allocs) - bytes);
+    moda_shard_seq_begin(shard);
+    moda_own_add(&shard->alloc_base, moda_alloc_word_blocks(allocs));
+    moda_own_add(&shard->requested_base, moda_alloc_word_requested(allocs));
+    moda_own_add(&shard->free_base, frees);
+    moda_own_subtract(&shard->alloc_word, (less << MODA_WORD_SHIFT) - (uint64_t)(MODA_WORD_LOW & ~allocs));
+    moda_own_subtract(&shard->free_word, (less << MODA_WORD_SHIFT) + frees);
+    moda_own_subtract(&shard->budget, less);
+    moda_own_subtract(&shard->free_budget, less);
+    moda_shard_seq_end(shard);
+}
+
+/* What a malloc counts, on the fast path: 3 instructions. True if the countdown is below 0 now: then it is to be given
+ * back. block_size: no more than MODA_PUBLISH_BYTES, which the lower bits have room for. */
+MODA_INLINE uint64_t moda_shard_step(size_t block_size, size_t requested) {
+    return ((uint64_t)block_size << MODA_WORD_SHIFT) + (UINT64_C(1) << MODA_WORD_BLOCK_SHIFT) + requested;
+}
+MODA_INLINE bool moda_shard_count_malloc_fast(moda_shard *shard, size_t block_size, size_t requested) {
+    return moda_own_subtract_is_negative(&shard->alloc_word, moda_shard_step(block_size, requested));
+}
+MODA_INLINE void moda_shard_give_back(moda_shard *shard, size_t block_size, size_t requested) {
+    moda_own_subtract(&shard->alloc_word, 0 - moda_shard_step(block_size, requested));
+}
+
+/* What a free counts, on the fast path: 6 instructions. False, and nothing done, if the mark is to be looked after first,
+ * by moda_shard_look_at_mark: a peak is always reached just before a free. block_size: up to MODA_WORD_BLOCK_MAX. */
+MODA_INLINE bool moda_shard_count_free_fast(moda_shard *shard, size_t block_size) {
+    if (moda_unlikely(moda_own_is_less(&shard->alloc_word, &shard->free_word))) {
+        return false;
     }
-    moda_own_subtract(&shard->freed_mark, block_size);
-    moda_own_increment(&shard->free_count);
+    moda_own_subtract(&shard->free_word, ((uint64_t)block_size << MODA_WORD_SHIFT) - 1);
+    return true;
+}
+
+/* The same for slow paths, of any block; in peak.c the parts that are rare. */
+void moda_shard_wrap(moda_shard *shard);
+void moda_shard_allocate_huge(moda_shard *shard, size_t block_size);
+void moda_shard_free_huge(moda_shard *shard, size_t block_size);
+
+MODA_INLINE void moda_shard_look_at_mark(moda_shard *shard) {
+    if (moda_shard_is_above_mark(shard)) {
+        moda_shard_set_mark(shard);
+    } else if (moda_own_is_less(&shard->alloc_word, &shard->free_word)) {
+        moda_shard_wrap(shard);
+    }
+}
+
+MODA_INLINE void moda_shard_allocate_bytes(moda_shard *shard, size_t block_size) {
+    if (moda_unlikely(block_size > MODA_WORD_BLOCK_MAX || moda_shard_countdown(shard) < -MODA_WORD_BLOCK_MAX)) {
+        moda_shard_allocate_huge(shard, block_size);
+        return;
+    }
+    moda_own_subtract(&shard->alloc_word, (uint64_t)block_size << MODA_WORD_SHIFT);
+}
+
+MODA_INLINE void moda_shard_free_bytes(moda_shard *shard, size_t block_size) {
+    moda_shard_look_at_mark(shard);
+    if (moda_unlikely(block_size > MODA_WORD_BLOCK_MAX)) {
+        moda_shard_free_huge(shard, block_size);
+        return;
+    }
+    moda_own_subtract(&shard->free_word, (uint64_t)block_size << MODA_WORD_SHIFT);
+}
+
+/* One more allocation, but for its bytes. */
+MODA_INLINE void moda_shard_count_request(moda_shard *shard, size_t requested) {
+    moda_own_increment(&shard->alloc_base);
+    moda_own_add(&shard->requested_base, requested);
+}
+
+/* A block large enough to matter for the process's peak by itself is made known at once: it may be gone before
+ * anybody looks. */
+MODA_INLINE void moda_shard_look_at_large(moda_shard *shard, size_t block_size) {
+    if (moda_unlikely(block_size >= MODA_PUBLISH_BYTES)) {
+        moda_shard_visit(shard);
+    }
+}
+
+MODA_INLINE void moda_shard_count_malloc(moda_shard *shard, size_t block_size, size_t requested) {
+    moda_shard_allocate_bytes(shard, block_size);
+    moda_shard_count_request(shard, requested);
+    moda_shard_look_at_large(shard, block_size);
+}
+
+MODA_INLINE void moda_shard_count_free(moda_shard *shard, size_t block_size) {
+    moda_shard_free_bytes(shard, block_size);
+    moda_own_increment(&shard->free_base);
 }
 
 /* What a realloc counts: a block that grew or shrank by `growth`, asked to be `requested`. */
 MODA_INLINE void moda_shard_count_realloc(moda_shard *shard, int64_t growth, size_t requested) {
-    if (moda_unlikely(moda_shard_is_above_mark(shard))) {
-        moda_shard_set_mark(shard); /* in case it shrinks */
-    }
     if (growth > 0) {
-        moda_own_subtract(&shard->countdown, (uint64_t)growth);
+        moda_shard_allocate_bytes(shard, (size_t)growth);
     } else {
-        moda_own_subtract(&shard->freed_mark, (uint64_t)-growth);
+        moda_shard_free_bytes(shard, (size_t)-growth);
     }
     moda_own_increment(&shard->realloc_count);
-    moda_own_increment(&shard->alloc_count);
-    moda_own_add(&shard->requested_bytes, requested);
-}
-
-/* What a malloc counts, but for the countdown. */
-MODA_INLINE void moda_shard_count_malloc(moda_shard *shard, size_t requested) {
-    moda_own_increment(&shard->alloc_count);
-    moda_own_add(&shard->requested_bytes, requested);
-}
-
-/* Sets the countdown without a change to any sum. */
-MODA_INLINE void moda_shard_set_countdown(moda_shard *shard, int64_t bytes) {
-    const uint64_t less = (uint64_t)(moda_load_relaxed(&shard->countdown) - bytes);
-    moda_shard_seq_begin(shard);
-    moda_own_subtract(&shard->countdown, less);
-    moda_own_subtract(&shard->freed_mark, less);
-    moda_own_subtract(&shard->budget, less);
-    moda_own_subtract(&shard->free_budget, less);
-    moda_shard_seq_end(shard);
+    moda_shard_count_request(shard, requested);
+    if (growth > 0) {
+        moda_shard_look_at_large(shard, (size_t)growth);
+    }
 }
 
 /* The orphan shard's counts: any thread, atomic. */
 void moda_shard_orphan_malloc(size_t block_size, size_t requested);
 void moda_shard_orphan_free(size_t block_size);
 void moda_shard_orphan_realloc(int64_t growth, size_t requested);
-
-/* Makes the balance known, looks for a new peak. Own shard only. */
-void moda_shard_publish(moda_shard *shard);
-
-/* The slow paths' part, each MODA_PUBLISH_BYTES: the same, where the balance is not level. */
-void moda_shard_visit(moda_shard *shard);
 
 /* Every-allocation mode, before the free of a tracked block: if the heap stands at its peak, that peak is
  * noted now, so that each site's live figures at it are kept. */

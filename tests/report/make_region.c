@@ -201,8 +201,9 @@ moda_shard *make_region_thread(make_region *region, uint32_t tid, const char *na
     shard->started_ticks = region->now;
     snprintf(shard->name, sizeof shard->name, "%s", name);
     /* As a real shard's: the differences count, not the numbers. */
-    shard->countdown = shard->budget = 1 << 20;
-    shard->free_budget = shard->freed_mark = 1 << 20;
+    shard->budget = shard->free_budget = 1 << 20;
+    shard->alloc_word = moda_word_of_bytes(1 << 20) | MODA_ALLOC_WORD_NEW;
+    shard->free_word = moda_word_of_bytes(1 << 20);
     shard->sample_bytes = h->sample_bytes;
     h->threads_ever++;
     h->threads_now++;
@@ -340,9 +341,9 @@ make_block *make_region_allocate(make_region *region, moda_shard *thread, moda_s
                           .weight = weight,
                           .born = region->now};
     region->blocks = block;
-    thread->countdown -= (int64_t)block_size;
-    thread->alloc_count++;
-    thread->requested_bytes += requested;
+    thread->budget += (int64_t)block_size;
+    thread->alloc_base++;
+    thread->requested_base += requested;
     region->current += (int64_t)block_size;
     region->live++;
     if (site == NULL)
@@ -367,8 +368,8 @@ void make_region_release(make_region *region, moda_shard *thread, make_block *bl
         abort();
     block->is_freed = true;
     notice_peak(region);
-    thread->freed_mark -= (int64_t)block->size;
-    thread->free_count++;
+    thread->free_budget += (int64_t)block->size;
+    thread->free_base++;
     region->current -= (int64_t)block->size;
     region->live--;
     if (block->site == NULL)
@@ -414,7 +415,8 @@ size_t make_region_finish(make_region *region) {
     h->published_sum = region->current;
     for (uint32_t i = 0; i < SLOTS; i++) {
         moda_shard *const shard = &region->shards->shard[i];
-        shard->published = (shard->budget - shard->countdown) - (shard->free_budget - shard->freed_mark);
+        shard->published = shard->budget - moda_word_bytes(shard->alloc_word) - shard->free_budget
+                           + moda_word_bytes(shard->free_word);
     }
     if (h->resident_bytes == 0) {
         h->heap_committed_bytes = (uint64_t)region->current + (1u << 20);

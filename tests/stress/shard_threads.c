@@ -63,18 +63,21 @@ static uint64_t next_number(uint64_t *state) {
 }
 
 static void count_malloc(moda_shard *shard, size_t bytes, books *b) {
-    if (moda_own_subtract_is_negative(&shard->countdown, bytes)) {
-        moda_shard_publish(shard);
+    if (moda_shard_count_malloc_fast(shard, bytes, bytes - 1)) {
+        moda_shard_give_back(shard, bytes, bytes - 1);
+        moda_shard_visit(shard);
         moda_shard_set_countdown(shard, MODA_PUBLISH_BYTES);
+        moda_shard_count_malloc(shard, bytes, bytes - 1);
     }
-    moda_shard_count_malloc(shard, bytes - 1);
     b->allocs++;
     b->bytes += (int64_t)bytes;
     b->requested += (int64_t)bytes - 1;
 }
 
 static void count_free(moda_shard *shard, size_t bytes, books *b) {
-    moda_shard_count_free(shard, bytes);
+    if (!moda_shard_count_free_fast(shard, bytes)) {
+        moda_shard_count_free(shard, bytes);
+    }
     b->frees++;
     b->freed += (int64_t)bytes;
 }

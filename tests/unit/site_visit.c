@@ -18,8 +18,7 @@ static moda_shard *shard;
 /* An allocation as the slow path makes it: counters, then the site. */
 static void allocate(uint64_t n, uint64_t weight_fixed, uint64_t size) {
     const moda_sample sample = {.weight_fixed = weight_fixed, .size = size, .requested = size - 1};
-    moda_shard_count_malloc(shard, size - 1);
-    moda_own_subtract(&shard->countdown, size);
+    moda_shard_count_malloc(shard, size, size - 1);
     moda_site *site = intern_stack(shard, NULL, n);
     moda_site_note_sample(shard, MOD_ALLOC_WALK_COMPLETE, &sample);
     moda_site_count_alloc(shard, site, &sample);
