@@ -3,7 +3,8 @@
  * deterministic.c - allocates the same in each run and prints counters and usable sizes: modes_agree.sh runs
  * it with MOD_ALLOC_SAMPLE at 0, 512K, 4K and 1 and compares. Sizes are allowed to differ from another
  * allocator's, never from one mode to another, over-aligned blocks' too. The
- * peak is exact as long as there is one thread; after that it is not compared.
+ * peak is exact as long as there is one thread; after that it is not compared. With an argument it prints the samples,
+ * site by site, too: seeded.sh compares them by MOD_ALLOC_SEED.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -93,7 +94,15 @@ static void *steps_in_a_thread(void *argument) {
     return NULL;
 }
 
-int main(void) {
+static int print_site(const mod_alloc_call_site *site, void *unused) {
+    (void)unused;
+    printf("site %u: %" PRIu64 " of %" PRIu64 " bytes, %" PRIu64 " freed\n", site->id, site->alloc_samples,
+           site->alloc_bytes, site->free_samples);
+    return 0;
+}
+
+int main(int count, char **argument) {
+    (void)argument;
     static char buffer[65536];
     setvbuf(stdout, buffer, _IOFBF, sizeof buffer);
     whole_begin();
@@ -125,6 +134,9 @@ int main(void) {
         free(block[i]);
     }
     print_counters("end");
+    if (count > 1) {
+        mod_alloc_call_sites(print_site, NULL);
+    }
     fflush(stdout);
     return whole_end();
 }
