@@ -17,6 +17,11 @@
 #include <cstdint>
 
 #include "mod_alloc.h"
+/* Windows belong into programs, too: these are not to sample every allocation for the sake of scoped_assertion's
+ * message. A test that wants its call sites includes mod_alloc_assert.h before, or sets MOD_ALLOC_SAMPLE=1. */
+#ifndef MOD_ALLOC_ASSERT_SITES
+#define MOD_ALLOC_ASSERT_SITES 0
+#endif
 #include "mod_alloc_assert.h"
 
 namespace mod_alloc {

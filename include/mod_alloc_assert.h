@@ -17,10 +17,12 @@
  *              in parallel do not disturb each other. Threads that the block starts are not counted.
  * Failure      a message goes to stderr and the process aborts; where Criterion's header was included before
  *              this one, the test fails instead. Or define MOD_ALLOC_ASSERT_FAIL(file, line, message) before.
- *              With every allocation sampled (MOD_ALLOC_SAMPLE=1 in the environment) the message shows the
- *              call sites that allocated inside the block (all threads' that took part in them), named as
- *              far as the dynamic symbols go; with mod_alloc_report.h included before this header, and
- *              libmod_alloc_report linked, with functions, files and lines.
+ *              The message shows the call sites that allocated inside the block (all threads' that took part
+ *              in them), named as far as the dynamic symbols go; with mod_alloc_report.h included before this
+ *              header, and libmod_alloc_report linked, with functions, files and lines.
+ * Sampling     for those call sites, a program that includes this header samples every allocation, from its
+ *              start: no figure changes by that, and time only where next to nothing but malloc is done. Not so
+ *              if MOD_ALLOC_SAMPLE is set in the environment, or MOD_ALLOC_ASSERT_SITES is defined as 0 before.
  * Inactive     if malloc is not mod-alloc's, nothing is counted and nothing can be asserted: that fails, too.
  */
 #ifndef MOD_ALLOC_ASSERT_H
@@ -42,6 +44,10 @@
 #define MOD_ALLOC_ASSERT_FAIL(file, line, message)                                                           \
     (fprintf(stderr, "%s:%d: %s\n", file, line, message), abort())
 #endif
+#endif
+
+#ifndef MOD_ALLOC_ASSERT_SITES
+#define MOD_ALLOC_ASSERT_SITES 1
 #endif
 
 /* ------------------------------------------------------------------------------------------------
@@ -90,6 +96,7 @@ typedef struct mod_alloc_assert_scope {
     mod_alloc_profiler window;
     mod_alloc_call_site *sites; /* at the start, if every allocation is sampled; memory of its own */
     size_t site_count;
+    int has_sites; /* they were taken, though there may be none yet */
     const char *comparison, *unit, *file;
     int64_t wanted;
     mod_alloc_asserted what;
@@ -98,6 +105,24 @@ typedef struct mod_alloc_assert_scope {
     int turns;
 } mod_alloc_assert_scope;
 
+/* Before main, while no window is open yet that would count what this allocates. */
+#if MOD_ALLOC_ASSERT_SITES
+__attribute__((constructor)) static void mod_alloc_assert_sample_all(void) {
+    mod_alloc_sampling_stats sampling;
+    if (!mod_alloc_is_active() || getenv("MOD_ALLOC_SAMPLE") != NULL) {
+        return;
+    }
+    mod_alloc_sampling(&sampling);
+    if (sampling.sample_bytes != 1) { /* another file with this header has not been here */
+        void *volatile block;
+        mod_alloc_set_sampling(1);
+        block = malloc(
+            (size_t)1 << 20); /* takes a slow path, where this thread learns of it; others begin with it */
+        free(block);
+    }
+}
+#endif
+
 static inline int mod_alloc_assert_samples_all(void) {
     mod_alloc_sampling_stats sampling;
     mod_alloc_sampling(&sampling);
@@ -105,8 +130,13 @@ static inline int mod_alloc_assert_samples_all(void) {
 }
 
 static inline void mod_alloc_assert_start(mod_alloc_assert_scope *scope) {
-    if (mod_alloc_assert_samples_all()) {
+    enum {
+        BLOCKS_MAX = 1000
+    }; /* looking at all call sites takes microseconds; a loop of blocks goes on without */
+    static int blocks;
+    if (mod_alloc_assert_samples_all() && __atomic_fetch_add(&blocks, 1, __ATOMIC_RELAXED) < BLOCKS_MAX) {
         scope->sites = mod_alloc_call_sites_get(&scope->site_count);
+        scope->has_sites = 1;
     }
     mod_alloc_thread_profiler_start(&scope->window);
     scope->is_running = 1;
@@ -269,8 +299,10 @@ static inline void mod_alloc_assert_report(mod_alloc_assert_scope *scope, const 
         " frees; growth %" PRId64 " blocks, %" PRId64 " bytes; peak %" PRIu64 " bytes\n",
         got, scope->unit, scope->comparison, scope->wanted, stats->alloc_count, stats->total_bytes,
         stats->free_count, scope->window.net_count, scope->window.net_bytes, stats->peak_bytes);
-    if (mod_alloc_assert_samples_all()) {
+    if (scope->has_sites) {
         mod_alloc_call_sites(mod_alloc_assert_site, &t);
+    } else if (mod_alloc_assert_samples_all()) {
+        mod_alloc_assert_add(&t, "  (call sites are kept for the first 1,000 blocks)\n");
     } else {
         mod_alloc_assert_add(&t, "  (run with MOD_ALLOC_SAMPLE=1 to see where)\n");
     }

@@ -49,6 +49,19 @@ int main(int argc, char **argv) {
         }
         break;
     case '4': return leave_early();
+    case '5':
+        for (int i = 0; i < 1100; i++) {
+            MOD_ALLOC_ASSERT_ALLOCS(==, i == 1050) {
+                sink = NULL;
+                if (i == 1050) {
+                    make_one_more();
+                }
+            }
+        }
+        MOD_ALLOC_ASSERT_NO_ALLOCS {
+            make_one_more();
+        }
+        break;
     default: return 2;
     }
     return 0; /* the assertion passed: it should not have */
