@@ -55,6 +55,7 @@
 #include "hot/attach.inc"
 #include "hot/count.inc"
 #include "hot/track.inc"
+#include "hot/every.inc"
 #include "hot/slow.inc"
 #include "hot/malloc_fast.h"
 #include "hot/free_fast.h"

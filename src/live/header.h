@@ -58,11 +58,12 @@ MODA_INLINE uint16_t moda_live_fold(uint64_t words) {
     return (uint16_t)(words ^ words >> 16);
 }
 
+/* Loaded as they were stored: a wider load of two fresh words would wait for both to reach the cache. */
+typedef uint64_t __attribute__((may_alias)) moda_live_word;
+
 MODA_INLINE uint16_t moda_live_sum_of(const moda_live_header *header) {
-    uint64_t words[6];
-    __builtin_memcpy(words, header, sizeof words);
-    const uint64_t without_sum = words[4] & MODA_LIVE_SIZE_MAX;
-    return moda_live_fold(words[1] ^ words[2] ^ words[3] ^ without_sum ^ words[5]);
+    const volatile moda_live_word *word = (const volatile moda_live_word *)(const volatile void *)header;
+    return moda_live_fold(word[1] ^ word[2] ^ word[3] ^ (word[4] & MODA_LIVE_SIZE_MAX) ^ word[5]);
 }
 
 /* What a header says after the block's end, in the second word: the first becomes the free list's link. */

@@ -76,6 +76,13 @@ MODA_INLINE size_t moda_block_size_for(size_t size) {
     return moda_mi_large_block_size(rounded);
 }
 
+/* The same for a size up to MODA_SMALL_MAX: four classes to each doubling. */
+MODA_INLINE size_t moda_block_size_for_small(size_t size) {
+    const size_t last = moda_size_rounded(size) - 1;
+    const int shift = 61 - __builtin_clzl(last);
+    return ((last >> shift) + 1) << shift;
+}
+
 /* ---- pages ---- */
 
 /* The page that serves a small size. Odd word sizes are never asked for: sizes are rounded to 16. For size 0 it is

@@ -42,30 +42,33 @@ typedef uint32_t moda_ref;
 /* What is known of a call site. Each figure is a sum over samples: of 1 (samples), of the sample's
  * weight x 65536 (counts), or of weight x size rounded (bytes). Live = alloc - free, of each kind. */
 typedef struct moda_site_counts {
+    /* what an allocation changes; a delta has it in one cache line */
     uint64_t alloc_samples;
     uint64_t alloc_count; /* x 65536 */
     uint64_t alloc_bytes;
     uint64_t alloc_requested;
     uint64_t free_samples;
     uint64_t free_count; /* x 65536; also blocks that realloc moved to another site */
+    /* Live at the heap's peak, valid if at_peak_epoch is the header's peak_epoch; otherwise the site has not
+     * changed since the peak, and its live figures of now are those of the peak. */
+    uint64_t at_peak_epoch;
+    /* ... and a free, besides */
     uint64_t free_bytes;
     uint64_t free_requested;
+    /* The site's own high-water mark of live bytes. In a delta: above the live bytes at which the delta
+     * began. */
+    int64_t peak_bytes;
     uint64_t lifetime_count; /* x 65536: blocks whose life ended at this site */
     uint64_t lifetime_sum;   /* ticks x weight */
     uint64_t lifetime_min;   /* ticks; UINT64_MAX where none ended */
     uint64_t lifetime_max;
     uint64_t short_lived_count; /* x 65536 */
+
     uint64_t remote_free_count; /* x 65536 */
-    /* Live at the heap's peak, valid if at_peak_epoch is the header's peak_epoch; otherwise the site has not
-     * changed since the peak, and its live figures of now are those of the peak. */
-    uint64_t at_peak_epoch;
-    int64_t at_peak_count; /* x 65536 */
+    int64_t peak_count;         /* x 65536 */
+    int64_t at_peak_count;      /* x 65536 */
     int64_t at_peak_bytes;
     int64_t at_peak_requested;
-    /* The site's own high-water mark of live bytes. In a delta: above the live bytes at which the delta
-     * began. */
-    int64_t peak_bytes;
-    int64_t peak_count; /* x 65536 */
 } moda_site_counts;
 
 /* A distinct call stack. The overflow site has id 0, no frames, and walk_end NONE. */
@@ -104,9 +107,12 @@ typedef struct moda_inherited {
 typedef struct moda_site_delta {
     uint32_t seq;
     moda_ref site; /* 0 = empty */
-    uint64_t padding;
     moda_site_counts counts;
+    uint64_t padding[3];
 } moda_site_delta;
+_Static_assert(sizeof(moda_site_delta) == 192 && offsetof(moda_site_delta, counts.free_bytes) == 64
+                   && offsetof(moda_site_delta, counts.remote_free_count) == 128,
+               "an allocation writes one cache line, a free two");
 
 /* A thread's deltas: a power of two of entries. */
 typedef struct moda_delta_cache {
@@ -417,7 +423,8 @@ typedef struct moda_region_header {
     uint32_t padding4;
     int64_t inherited_bytes; /* of a forked child: what was live at the fork */
     int64_t inherited_count;
-    uint64_t process_start; /* of a file: with pid it names the process, also after exec; see moda_os_process_start */
+    uint64_t
+        process_start; /* of a file: with pid it names the process, also after exec; see moda_os_process_start */
     uint64_t reserved[11];
 } moda_region_header;
 
