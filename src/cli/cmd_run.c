@@ -29,6 +29,7 @@
 #include "cli/view.h"
 
 enum { TOP_DEFAULT = 10, DEPTH = 8 }; /* of the sites shown; `report` shows all frames */
+enum { WIDTH = 120 };                 /* of what is said, where it is not said on a terminal */
 
 typedef struct run_state {
     moda_cli_args args;
@@ -450,6 +451,9 @@ static int tell(run_state *run) {
     }
     err = view;
     moda_cli_open_stderr(&err, &out);
+    if (err.write.width == 0) {
+        err.write.width = WIDTH; /* `report` has whole names */
+    }
     err.write.top = run->top;
     err.write.depth = DEPTH;
     err.write.value = MODA_VALUE_ALLOCATED_BYTES;

@@ -157,11 +157,6 @@ static int by_blocks(const void *left, const void *right) {
 
 /* ---- drawing ---- */
 
-static const char *base_name(const char *path) {
-    const char *const slash = strrchr(path, '/');
-    return slash != NULL ? slash + 1 : path;
-}
-
 /* "1.23 MiB/s" */
 static const char *rate_text(char text[MODA_HUMAN_SIZE + 4], double bytes) {
     moda_human_bytes(text, (int64_t)llround(bytes));
@@ -200,7 +195,7 @@ static void print_site_name(moda_out *out, const moda_report *report, const moda
     moda_out_utf8(out, inner->function);
     if (inner->file != NULL) {
         moda_out_text(out, " (");
-        moda_out_utf8(out, base_name(inner->file));
+        moda_out_utf8(out, moda_base_name(inner->file));
         moda_out_format(out, ":%" PRIu32 ")", inner->line);
     }
     const char *last = inner->function;
@@ -242,7 +237,7 @@ static void print_sites(const top_state *top, const top_look *look, size_t rows,
 static void print_head(const top_look *look, moda_out *out) {
     char text[MODA_HUMAN_SIZE];
     const moda_profile_process *const process = &look->profile->processes[0];
-    moda_out_utf8(out, process->executable != NULL ? base_name(process->executable) : "?");
+    moda_out_utf8(out, process->executable != NULL ? moda_base_name(process->executable) : "?");
     moda_out_format(out, " (pid %" PRIu32 ")  threads %" PRIu32 " of %" PRIu32 " ever  up %s", process->pid,
                     process->threads_now, process->threads_ever,
                     moda_human_ns(text, (double)process->duration_ns));

@@ -32,11 +32,6 @@
 #include <signal.h>
 #include <string.h>
 
-static const char *base_name(const char *path) {
-    const char *const slash = strrchr(path, '/');
-    return slash != NULL && slash[1] != '\0' ? slash + 1 : path;
-}
-
 moda_cli_stats moda_cli_stats_of(const moda_profile *profile) {
     const moda_profile_process *const first = &profile->processes[0];
     moda_cli_stats stats = {
@@ -96,7 +91,7 @@ static void print_usage(moda_out *out, const moda_cli_stats *stats) {
 void moda_cli_print_stats(moda_out *out, const moda_cli_stats *stats) {
     const mod_alloc_stats *const t = &stats->totals;
     moda_out_text(out, "mod-alloc: ");
-    moda_out_utf8(out, base_name(stats->program));
+    moda_out_utf8(out, moda_base_name(stats->program));
     moda_out_format(out, " (pid %ld", stats->pid);
     if (stats->processes > 1) {
         moda_out_format(out, " and %zu more", stats->processes - 1);

@@ -109,18 +109,13 @@ static bool name_places(builder *b) {
     return true;
 }
 
-static const char *base_name(const char *path) {
-    const char *const slash = strrchr(path, '/');
-    return slash != NULL && slash[1] != 0 ? slash + 1 : path;
-}
-
 static const char *address_name(builder *b, const moda_place *p) {
     char text[512];
     if (p->module == UINT32_MAX)
         snprintf(text, sizeof text, "0x%" PRIx64, p->address);
     else
         snprintf(text, sizeof text, "0x%" PRIx64 " (%.400s+0x%" PRIx64 ")", p->address,
-                 base_name(b->places.modules[p->module].path), p->key_address + 1);
+                 moda_base_name(b->places.modules[p->module].path), p->key_address + 1);
     return moda_arena_intern(b->arena, text);
 }
 

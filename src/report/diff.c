@@ -19,14 +19,9 @@ typedef struct keyed {
     bool is_after;
 } keyed;
 
-static const char *base_name(const char *path) {
-    const char *const slash = strrchr(path, '/');
-    return slash != NULL ? slash + 1 : path;
-}
-
 static void put_function(moda_out *out, const moda_report *report, const moda_frame *frame) {
     const char *const module =
-        frame->module != UINT32_MAX ? base_name(report->modules[frame->module].path) : "";
+        frame->module != UINT32_MAX ? moda_base_name(report->modules[frame->module].path) : "";
     if (frame->is_named)
         moda_out_text(out, frame->function);
     else if (frame->module != UINT32_MAX)
@@ -46,12 +41,12 @@ static void put_key(moda_out *out, const moda_report *report, const moda_table *
     } else if (table->by == MODA_BY_FUNCTION && row->index != UINT32_MAX) {
         const moda_function *const function = &report->functions[row->index];
         const char *const module =
-            function->module != UINT32_MAX ? base_name(report->modules[function->module].path) : "";
+            function->module != UINT32_MAX ? moda_base_name(report->modules[function->module].path) : "";
         /* "0xADDR (module+0xOFFSET)": the address differs from run to run. */
         const char *const place = function->is_named ? NULL : strchr(function->name, '(');
         moda_out_format(out, "%s\t%s", place != NULL ? place : function->name, module);
     } else if (table->by == MODA_BY_MODULE) {
-        moda_out_text(out, base_name(row->name));
+        moda_out_text(out, moda_base_name(row->name));
     } else if (table->by == MODA_BY_THREAD) {
         moda_out_format(out, "%.*s", (int)strcspn(row->name, "("), row->name); /* without the number */
     } else {

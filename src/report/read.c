@@ -15,6 +15,7 @@
  */
 #include "report/report.h"
 
+#include "base/compiler.h"
 #include "region/layout.h"
 
 #include <errno.h>
@@ -24,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The allocator may not be in this process. */
@@ -236,6 +238,26 @@ static const char *copy_string(reader *r, const char *text, size_t room) {
     return moda_arena_copy(r->arena, text, strnlen(text, room));
 }
 
+/* A program that waits notes no time: while it runs, its newest moment is now. Unless its clocks are not ours (a
+ * container's, another machine's whose process had this number): then they go at another pace than it noted. */
+static void take_clock_of_now(reader *r) {
+    moda_region_header *const h = &r->header;
+    struct timespec now;
+    const uint64_t ticks = moda_ticks();
+    if (clock_gettime(CLOCK_MONOTONIC, &now) != 0)
+        return;
+    const uint64_t ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    if (ticks <= h->latest_ticks || ns <= h->latest_monotonic_ns || h->latest_ticks <= h->start_ticks)
+        return;
+    const double noted = (double)(h->latest_monotonic_ns - h->start_monotonic_ns);
+    const double pace = noted / (double)(h->latest_ticks - h->start_ticks);
+    const double pace_now = (double)(ns - h->start_monotonic_ns) / (double)(ticks - h->start_ticks);
+    if (pace_now < 0.5 * pace || pace_now > 2 * pace)
+        return;
+    h->latest_ticks = ticks;
+    h->latest_monotonic_ns = ns;
+}
+
 static void read_clock(reader *r) {
     moda_region_header *const h = &r->header;
     for (int i = 0; r->is_live && i < SEQ_TRIES; i++) {
@@ -262,6 +284,8 @@ static void read_clock(reader *r) {
     }
     if (!r->is_live && ((h->clock_seq & 1) != 0 || (h->peak_seq & 1) != 0))
         r->torn++;
+    if (r->is_live)
+        take_clock_of_now(r);
     const uint64_t ticks = h->latest_ticks - h->start_ticks;
     const uint64_t ns = h->latest_monotonic_ns - h->start_monotonic_ns;
     const bool is_sane = h->latest_ticks > h->start_ticks && h->latest_monotonic_ns > h->start_monotonic_ns;

@@ -483,6 +483,9 @@ size_t moda_columns(const char *text);
 enum { MODA_SHORT_NAME_SIZE = 4096 };
 const char *moda_short_name(const char *name, size_t room, char *buffer, size_t size);
 
+/* What comes after the last '/'; the whole path where nothing does. */
+const char *moda_base_name(const char *path);
+
 /* Numbers for people; `text` has room for MODA_HUMAN_SIZE bytes and is returned. */
 #define MODA_HUMAN_SIZE 32
 char *moda_human_bytes(char *text, int64_t bytes); /* "1.50 MiB" */

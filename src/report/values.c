@@ -133,6 +133,11 @@ double moda_values_mean_lifetime_ns(const moda_values *values) {
     return count > 0 ? (double)values->of[MODA_VALUE_LIFETIME_NS] / (double)count : 0;
 }
 
+const char *moda_base_name(const char *path) {
+    const char *const slash = strrchr(path, '/');
+    return slash != NULL && slash[1] != 0 ? slash + 1 : path;
+}
+
 char *moda_human_bytes(char *text, int64_t bytes) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
     const char *const sign = bytes < 0 ? "-" : "";

@@ -32,10 +32,8 @@ typedef struct number_table {
 } number_table;
 
 static bool table_new(number_table *table, size_t keys) {
-    size_t slots = 16;
-    while (slots < keys * 2)
-        slots *= 2;
-    *table = (number_table){.slots = calloc(slots, sizeof *table->slots), .mask = slots - 1};
+    *table = (number_table){.count = 0};
+    table->slots = moda_slots_new(keys, &table->mask);
     return table->slots != NULL;
 }
 

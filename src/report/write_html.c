@@ -29,12 +29,8 @@ typedef struct string_table {
 } string_table;
 
 static bool strings_new(string_table *table, size_t most) {
-    size_t slots = 16;
-    while (slots < most * 2)
-        slots *= 2;
-    *table = (string_table){.text = calloc(most, sizeof *table->text),
-                            .slots = calloc(slots, sizeof *table->slots),
-                            .mask = slots - 1};
+    *table = (string_table){.text = calloc(most, sizeof *table->text)};
+    table->slots = moda_slots_new(most, &table->mask);
     if (table->text == NULL || table->slots == NULL)
         return false;
     table->text[table->count++] = "";
@@ -193,7 +189,8 @@ static void put_notes(moda_json *json, const moda_report *report, const sums *s)
     char size[MODA_HUMAN_SIZE], number[MODA_HUMAN_SIZE];
     moda_json_array(json, "notes");
     if (profile->process_count > 1)
-        put_note(json, false, "%zu processes in one report; the peak is the sum of their peaks.",
+        put_note(json, false,
+                 "%zu processes in one report; the peak is the sum of their peaks: an upper bound.",
                  profile->process_count);
     if (profile->sample_bytes == 0 && report->stack_count == 0)
         put_note(json, true, "No call sites were recorded: sampling was off (MOD_ALLOC_SAMPLE=0).");
@@ -267,16 +264,7 @@ static void put_facts(moda_json *json, const moda_report *report) {
     moda_json_uint(json, "threads", s.threads);
     moda_json_string(json, "mod_alloc_version", process->mod_alloc_version);
     moda_json_string(json, "mimalloc_version", process->mimalloc_version);
-    moda_json_object(json, "totals");
-    moda_json_uint(json, "alloc_count", t->alloc_count);
-    moda_json_uint(json, "free_count", t->free_count);
-    moda_json_uint(json, "total_bytes", t->total_bytes);
-    moda_json_uint(json, "current_bytes", t->current_bytes);
-    moda_json_uint(json, "peak_bytes", t->peak_bytes);
-    moda_json_uint(json, "live_count", t->live_count);
-    moda_json_uint(json, "peak_live_count", t->peak_live_count);
-    moda_json_uint(json, "requested_bytes", t->requested_bytes);
-    moda_json_end(json);
+    moda_json_totals(json, t);
     moda_json_object(json, "memory");
     moda_json_uint(json, "resident_bytes", s.resident);
     moda_json_uint(json, "resident_peak_bytes", s.resident_peak);
@@ -300,16 +288,33 @@ static void put_facts(moda_json *json, const moda_report *report) {
     moda_json_end(json);
 }
 
+static void put_point(moda_json *json, const moda_timeline_sample *point) {
+    moda_json_uint(json, NULL, point->time_ns);
+    moda_json_uint(json, NULL, point->current_bytes);
+    moda_json_uint(json, NULL, point->live_count);
+    moda_json_uint(json, NULL, point->resident_bytes);
+}
+
+/* Points are taken while the program allocates: what it ended with comes after the last. */
+static void put_timeline(moda_json *json, const moda_profile_process *process) {
+    const size_t count = process->timeline_count;
+    for (size_t i = 0; i < count; i++)
+        put_point(json, &process->timeline[i]);
+    if (count == 0 || process->timeline[count - 1].time_ns >= process->duration_ns)
+        return;
+    const bool has_resident = process->timeline[count - 1].resident_bytes > 0;
+    put_point(json, &(moda_timeline_sample){
+                        .time_ns = process->duration_ns,
+                        .current_bytes = process->totals.current_bytes,
+                        .live_count = process->totals.live_count,
+                        .resident_bytes = has_resident ? process->resident_bytes : 0,
+                    });
+}
+
 static void put_plots(moda_json *json, const moda_profile *profile) {
-    moda_json_array(json, "timeline"); /* of one process; those of several have no common clock */
-    const moda_profile_process *const process = first_process(profile);
-    for (size_t i = 0; i < process->timeline_count && profile->process_count == 1; i++) {
-        const moda_timeline_sample *const point = &process->timeline[i];
-        moda_json_uint(json, NULL, point->time_ns);
-        moda_json_uint(json, NULL, point->current_bytes);
-        moda_json_uint(json, NULL, point->live_count);
-        moda_json_uint(json, NULL, point->resident_bytes);
-    }
+    moda_json_array(json, "timeline");
+    if (profile->process_count == 1) /* those of several have no common clock */
+        put_timeline(json, first_process(profile));
     moda_json_end(json);
     moda_json_array(json, "sizes");
     for (int i = 0; i < MODA_PROFILE_SIZE_CLASSES; i++)

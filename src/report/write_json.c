@@ -8,19 +8,6 @@
  */
 #include "report/write_parts.h"
 
-static void put_totals(moda_json *json, const char *key, const mod_alloc_stats *totals) {
-    moda_json_object(json, key);
-    moda_json_uint(json, "alloc_count", totals->alloc_count);
-    moda_json_uint(json, "free_count", totals->free_count);
-    moda_json_uint(json, "total_bytes", totals->total_bytes);
-    moda_json_uint(json, "current_bytes", totals->current_bytes);
-    moda_json_uint(json, "peak_bytes", totals->peak_bytes);
-    moda_json_uint(json, "live_count", totals->live_count);
-    moda_json_uint(json, "peak_live_count", totals->peak_live_count);
-    moda_json_uint(json, "requested_bytes", totals->requested_bytes);
-    moda_json_end(json);
-}
-
 static void put_values(moda_json *json, const char *key, const moda_values *values, uint32_t known) {
     bool has_errors = false;
     moda_json_object(json, key);
@@ -91,7 +78,7 @@ static void put_process(moda_json *json, const moda_profile_process *process) {
     moda_json_string(json, "mod_alloc_version", process->mod_alloc_version);
     moda_json_string(json, "mimalloc_version", process->mimalloc_version);
     moda_json_string(json, "machine", process->machine);
-    put_totals(json, "totals", &process->totals);
+    moda_json_totals(json, &process->totals);
     moda_json_uint(json, "threads_ever", process->threads_ever);
     moda_json_uint(json, "threads_now", process->threads_now);
     moda_json_uint(json, "sample_bytes", process->sample_bytes);
@@ -218,7 +205,7 @@ static int write_json(const moda_report *report, const moda_write_options *optio
     moda_json_bool(&json, "is_exact", profile->is_exact);
     moda_json_uint(&json, "sample_bytes", profile->sample_bytes);
     moda_json_bool(&json, "is_filtered", report->is_filtered);
-    put_totals(&json, "totals", &profile->totals);
+    moda_json_totals(&json, &profile->totals);
     put_values(&json, "site_totals", &report->totals, UINT32_MAX);
     put_values(&json, "filtered_out", &report->dropped, UINT32_MAX);
     moda_json_uint(&json, "addresses", report->addresses);

@@ -203,3 +203,24 @@ void moda_shown_frames_free(moda_shown_frames *frames) {
 const char *moda_frame_module(const moda_report *report, const moda_frame *frame) {
     return frame->module < report->module_count ? report->modules[frame->module].path : "";
 }
+
+uint32_t *moda_slots_new(size_t keys, size_t *mask) {
+    size_t slots = 16;
+    while (slots < keys * 2)
+        slots *= 2;
+    *mask = slots - 1;
+    return calloc(slots, sizeof(uint32_t));
+}
+
+void moda_json_totals(moda_json *json, const mod_alloc_stats *totals) {
+    moda_json_object(json, "totals");
+    moda_json_uint(json, "alloc_count", totals->alloc_count);
+    moda_json_uint(json, "free_count", totals->free_count);
+    moda_json_uint(json, "total_bytes", totals->total_bytes);
+    moda_json_uint(json, "current_bytes", totals->current_bytes);
+    moda_json_uint(json, "peak_bytes", totals->peak_bytes);
+    moda_json_uint(json, "live_count", totals->live_count);
+    moda_json_uint(json, "peak_live_count", totals->peak_live_count);
+    moda_json_uint(json, "requested_bytes", totals->requested_bytes);
+    moda_json_end(json);
+}

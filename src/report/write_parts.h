@@ -33,12 +33,18 @@ void moda_json_real(moda_json *json, const char *key, double number); /* not fin
 void moda_json_bool(moda_json *json, const char *key, bool is_true);
 void moda_json_null(moda_json *json, const char *key);
 
+void moda_json_totals(moda_json *json, const mod_alloc_stats *totals); /* an object "totals" */
+
 /* Decimal digits: a report of 50,000 sites is a million of them, and printf is most of the time then. */
 void moda_out_int(moda_out *out, int64_t number);
 void moda_out_uint(moda_out *out, uint64_t number);
 
 /* JavaScript readers hold numbers exactly up to 2^53 - 1: beyond it, and below 0, the nearest such number. */
 int64_t moda_javascript_int(int64_t number);
+
+/* Slots of an open-addressing table for so many keys: a power of two, at least twice as many; all 0. NULL: no
+ * memory. `mask` is their number less one. */
+uint32_t *moda_slots_new(size_t keys, size_t *mask);
 
 /* ---- stacks ---- */
 

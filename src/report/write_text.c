@@ -93,11 +93,6 @@ static size_t name_room(const page *p, size_t used) {
     return p->options->width > used + 16 ? p->options->width - used : 16;
 }
 
-static const char *base_name(const char *path) {
-    const char *const slash = strrchr(path, '/');
-    return slash != NULL && slash[1] != 0 ? slash + 1 : path;
-}
-
 /* ---- totals ---- */
 
 static void put_pair(const page *p, const char *left, const char *left_value, const char *right,
@@ -221,13 +216,13 @@ static void put_place(const page *p, const moda_frame *frame, size_t used) {
     char place[600] = "";
     const char *const file = frame->file == NULL      ? NULL
                              : p->options->width == 0 ? frame->file
-                                                      : base_name(frame->file);
+                                                      : moda_base_name(frame->file);
     if (file != NULL && frame->line > 0)
         snprintf(place, sizeof place, "%.500s:%" PRIu32, file, frame->line);
     else if (file != NULL)
         snprintf(place, sizeof place, "%.500s", file);
     else if (frame->is_named && frame->module != UINT32_MAX)
-        snprintf(place, sizeof place, "%.500s", base_name(p->report->modules[frame->module].path));
+        snprintf(place, sizeof place, "%.500s", moda_base_name(p->report->modules[frame->module].path));
     const char *const inlined = frame->inline_depth > 0 ? " [inlined]" : "";
     const size_t room = name_room(p, used);
     const size_t beside = moda_columns(place) + (place[0] != 0 ? 2 : 0) + moda_columns(inlined);
@@ -566,7 +561,7 @@ void moda_text_trust(const moda_report *report, const moda_write_options *option
                  moda_human_count(a, as_int(torn)));
     if (most_threads > 1)
         put_note(&p, "%" PRIu32 " threads: the peak may be low by up to %s", most_threads,
-                 moda_human_bytes(a, (int64_t)(most_threads - 1) * 65536));
+                 moda_human_bytes(a, (int64_t)(most_threads - 1) * MOD_ALLOC_PEAK_SLACK));
     if (report->is_filtered)
         put_note(&p, "filters took away %s in %s allocations",
                  moda_human_bytes(a, report->dropped.of[MODA_VALUE_ALLOCATED_BYTES]),

@@ -57,7 +57,8 @@ for key, number in ((b"\x03", signal.SIGINT), (b"\x1c", signal.SIGQUIT)):
     text = read_until(terminal, b"ready", 10)
     for _ in range(KEYS):  # a signal sent on may melt into the terminal's own, but not each time
         os.write(terminal, key)
-        time.sleep(0.03)
+        text += read_until(terminal, b"got", 10)  # two at once would be one for the kernel
+        time.sleep(0.01)
     text += read_until(terminal, b"resident", 30)
     status = os.waitpid(pid, 0)[1]
     if text.count(b"got %02d" % number) != KEYS:

@@ -83,6 +83,24 @@ function shortName(name) {
   }
   return i < 1 || name[i - 1] === " " || name.slice(0, i).endsWith("operator") ? name : name.slice(0, i);
 }
+/* The same in about so many letters: without what templates were made for. */
+function fittingName(name, letters) {
+  const short = shortName(name);
+  if (short.length <= letters) return short;
+  let made = "", depth = 0;
+  for (let i = 0; i < short.length; i++) {
+    const operator = depth === 0 && /^operator(<=>|<<=?|>>=?|->\*?|[<>]=?)/.exec(short.slice(i, i + 12));
+    if (operator) {
+      made += operator[0];
+      i += operator[0].length - 1;
+    } else if (short[i] === "<") {
+      if (depth++ === 0) made += "<\u2026>";
+    } else if (short[i] === ">" && short[i - 1] !== "-") {
+      if (--depth < 0) return short;
+    } else if (depth === 0) made += short[i];
+  }
+  return depth === 0 ? made : short;
+}
 const baseName = (path) => path.slice(path.lastIndexOf("/") + 1);
 function framePlace(f) {
   const file = frameFile(f);
@@ -496,7 +514,7 @@ function paintGraph() {
       g.strokeRect(b.x + 0.75, b.y + 0.75, Math.max(1, w - 1.5), ROW - 2.5);
     }
     if (b.w > 26) {
-      let name = fn < 0 ? value().name + ": " + (value().isBytes ? bytes(sum[0]) : count(sum[0])) : shortName(functionName(fn));
+      let name = fn < 0 ? value().name + ": " + (value().isBytes ? bytes(sum[0]) : count(sum[0])) : fittingName(functionName(fn), (b.w - 8) / letter);
       if (name.length * letter > b.w - 8) {
         let n = Math.floor((b.w - 8) / letter);
         while (n < name.length && g.measureText(name.slice(0, n + 1) + "\u2026").width < b.w - 8) n++;
@@ -583,7 +601,7 @@ function siteCallers(i) {
   const names = [];
   let n = C.node[i];
   if (!n) return "";
-  for (n = parent[n]; n && names.length < 4; n = parent[n]) names.push(shortName(frameFunction(frame[n])));
+  for (n = parent[n]; n && names.length < 4; n = parent[n]) names.push(fittingName(frameFunction(frame[n]), 24));
   return framePlace(frame[C.node[i]]) + (names.length ? "  \u2190  " + names.join(" \u2190 ") : "");
 }
 /* Does a stack hold a frame that was searched for? Told once for each node, parents first. */
@@ -702,7 +720,7 @@ function paintTable() {
     line.style.top = n * LINE + "px";
     line.style.gridTemplateColumns = grid;
     line.setAttribute("role", "row");
-    const name = make("div", shortName(isSite ? siteTitle(r) : r.name));
+    const name = make("div", fittingName(isSite ? siteTitle(r) : r.name, 44));
     name.append(make("small", (isSite ? siteCallers(r) : r.place) || "\u00a0"));
     name.title = isSite ? siteTitle(r) : r.place || r.name;
     line.append(name);
