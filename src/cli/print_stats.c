@@ -21,7 +21,8 @@
  *      right-aligned in 18, bytes for people right-aligned in 12. Digits are grouped by commas.
  *      allocated = alloc_count, total_bytes; requested = requested_bytes, no blocks; freed = free_count,
  *      total_bytes - current_bytes; live = live_count, current_bytes; peak = peak_live_count, peak_bytes.
- *   8. time: from `run` alone. "resident" is the largest resident size of the program or of one of the
+ *   8. where several processes were added up: that the peak is an upper bound.
+ *   9. time: from `run` alone. "resident" is the largest resident size of the program or of one of the
  *      children it waited for, as the system counts it (ru_maxrss).
  * Bytes for people: B without decimals, else three digits: 1.23 KiB, 12.3 KiB, 123 KiB (see
  * moda_human_bytes: the next unit begins at 1023.995 of one).
@@ -106,6 +107,9 @@ void moda_cli_print_stats(moda_out *out, const moda_cli_stats *stats) {
               t->total_bytes > t->current_bytes ? t->total_bytes - t->current_bytes : 0);
     print_row(out, "live", true, t->live_count, t->current_bytes);
     print_row(out, "peak", true, t->peak_live_count, t->peak_bytes);
+    if (stats->processes > 1) {
+        moda_out_text(out, "  the peak is the sum of the processes' own: an upper bound\n");
+    }
     if (stats->has_usage) {
         print_usage(out, stats);
     }

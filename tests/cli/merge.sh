@@ -63,7 +63,7 @@ try "$MOD_ALLOC" diff a.prof ab.prof
 expect_status 0
 expect_out "grown" "keep_blocks"
 try "$MOD_ALLOC" stat ab.prof
-expect_out "and 1 more"
+expect_out "and 1 more" "upper bound"
 try "$MOD_ALLOC" report ab.prof
 expect_out "2 processes" "upper bound"
 

@@ -4,6 +4,7 @@
 q gives the terminal back; plain lines otherwise; both for a profile in a file and for one in the program's
 memory alone."""
 import fcntl
+import json
 import os
 import pty
 import re
@@ -104,6 +105,16 @@ with tempfile.TemporaryDirectory() as folder:
         finally:
             program.kill()
             program.wait()
+    # one that waits, and notes no time, is as old as it is
+    environment = dict(os.environ, LD_PRELOAD=library, MOD_ALLOC_SAMPLE="1")
+    program = subprocess.Popen([programs + "/allocate", "keep", "1", "8", "sleep", "60"], env=environment)
+    time.sleep(1.5)
+    out = subprocess.run([mod_alloc, "report", "--format", "json", str(program.pid)], stdout=subprocess.PIPE).stdout
+    age = json.loads(out)["processes"][0]["duration_ns"]
+    if age < 1000000000:
+        fail("a program that has waited 1.5 s is %d ns old" % age)
+    program.kill()
+    program.wait()
     # ends with the program
     program = start(None)
     top = subprocess.Popen([mod_alloc, "top", "--interval", "0.1", str(program.pid)], stdout=subprocess.PIPE)
