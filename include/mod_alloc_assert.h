@@ -105,20 +105,10 @@ typedef struct mod_alloc_assert_scope {
     int turns;
 } mod_alloc_assert_scope;
 
-/* Before main, while no window is open yet that would count what this allocates. */
 #if MOD_ALLOC_ASSERT_SITES
 __attribute__((constructor)) static void mod_alloc_assert_sample_all(void) {
-    mod_alloc_sampling_stats sampling;
-    if (!mod_alloc_is_active() || getenv("MOD_ALLOC_SAMPLE") != NULL) {
-        return;
-    }
-    mod_alloc_sampling(&sampling);
-    if (sampling.sample_bytes != 1) { /* another file with this header has not been here */
-        void *volatile block;
-        mod_alloc_set_sampling(1);
-        block = malloc(
-            (size_t)1 << 20); /* takes a slow path, where this thread learns of it; others begin with it */
-        free(block);
+    if (mod_alloc_is_active() && getenv("MOD_ALLOC_SAMPLE") == NULL) {
+        mod_alloc_set_sampling(1); /* this thread takes it up with its next malloc, others begin with it */
     }
 }
 #endif

@@ -150,12 +150,15 @@ static double disturbed(uint64_t *random) {
     return scale * normal(random);
 }
 
+/* By number: a test runs in a process of its own, where functions may lie elsewhere. */
+static double (*const draws[])(uint64_t *random) = {normal, student_2, cauchy, disturbed};
+
 typedef struct noise_case {
-    double (*draw)(uint64_t *random);
+    size_t law;
 } noise_case;
 
 ParameterizedTestParameters(compare_stats, the_interval_holds_the_truth_as_often_as_it_says) {
-    static noise_case cases[] = {{normal}, {student_2}, {cauchy}, {disturbed}};
+    static noise_case cases[] = {{0}, {1}, {2}, {3}};
     return cr_make_param_array(noise_case, cases, sizeof cases / sizeof *cases);
 }
 
@@ -170,7 +173,7 @@ ParameterizedTest(noise_case *c, compare_stats, the_interval_holds_the_truth_as_
         for (int sample = 0; sample < SAMPLES; sample++) {
             double ratios[PAIRS_MAX];
             for (size_t i = 0; i < n; i++) {
-                ratios[i] = 1 + 0.02 * c->draw(&random);
+                ratios[i] = 1 + 0.02 * draws[c->law](&random);
             }
             const moda_compare_estimate e = moda_compare_estimate_of(ratios, n);
             held += e.low <= 1 && 1 <= e.high;
