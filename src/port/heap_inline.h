@@ -240,6 +240,11 @@ MODA_INLINE void moda_block_free(void *p) {
     _mi_free_generic(place.segment, place.page, moda_block_is_local(place), p);
 }
 
+/* A block of another thread's page that is not marked. */
+MODA_INLINE void moda_block_free_remote(moda_block_place place, void *block) {
+    moda_mi_free_remote(place.segment, place.page, block);
+}
+
 /* A block of this thread's own page, by its start; the page may be marked or full. */
 MODA_INLINE void moda_block_free_local(moda_page *page, void *block) {
 #if MI_MALLOC_VERSION == 209

@@ -25,6 +25,12 @@ MODA_INLINE void *moda_mi_block_of(mi_segment_t *segment, mi_page_t *page, void 
     return _mi_page_ptr_unalign(segment, page, p);
 }
 
+/* A block of another thread's page that is not marked. */
+MODA_INLINE void moda_mi_free_remote(mi_segment_t *segment, mi_page_t *page, void *block) {
+    (void)segment;
+    _mi_free_block_mt(page, block);
+}
+
 MODA_INLINE uint8_t moda_mi_bin(size_t size) {
     return mi_bin(size);
 }
