@@ -201,6 +201,8 @@ static inline uint64_t moda_free_word_blocks(int64_t word) {
     return (uint64_t)(word & MODA_WORD_LOW);
 }
 
+enum { MODA_BEFORE_MARK = 1, MODA_BEFORE_COUNTDOWN = 2 }; /* freed_bytes alone; all but realloc_count */
+
 typedef struct moda_shard {
     /* owner, on the fast paths */
     int64_t alloc_word;
@@ -255,7 +257,11 @@ typedef struct moda_shard {
     uint32_t window_id[MODA_THREAD_WINDOWS];
     uint32_t window_next_id;
     moda_ref memo; /* owner: the walks it remembers, where it records every allocation; for nobody else */
-    uint32_t padding1[14];
+    /* owner: the sums that a change guarded by seq leaves as they are. Where a child is forked in the middle of one, it
+     * puts them back. */
+    uint32_t before_what; /* MODA_BEFORE_* */
+    uint32_t padding1;
+    moda_counts before;
 } moda_shard;
 
 _Static_assert(offsetof(moda_shard, seq) == 64, "the fast paths' fields fill one cache line");

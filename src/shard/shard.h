@@ -51,6 +51,7 @@ void moda_shard_publish(moda_shard *shard);
 void moda_shard_visit(moda_shard *shard);
 
 MODA_INLINE void moda_shard_seq_begin(moda_shard *shard) {
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
     moda_store_relaxed(&shard->seq, moda_load_relaxed(&shard->seq) + 1);
     __atomic_thread_fence(__ATOMIC_RELEASE);
 }
@@ -111,6 +112,8 @@ MODA_INLINE void moda_shard_store_mark(moda_peak_mark *mark, moda_peak_mark valu
  * words too, and no sum may lose that. */
 MODA_INLINE void moda_shard_set_mark(moda_shard *shard) {
     const int64_t step = moda_shard_freed_mark(shard) - moda_shard_countdown(shard);
+    shard->before.freed_bytes = (uint64_t)(shard->free_budget - moda_shard_freed_mark(shard));
+    shard->before_what = MODA_BEFORE_MARK;
     moda_shard_seq_begin(shard);
     moda_own_subtract(&shard->free_budget, (uint64_t)step);
     moda_own_subtract(&shard->free_word, (uint64_t)moda_word_of_bytes(step));
@@ -123,6 +126,12 @@ MODA_INLINE void moda_shard_set_countdown(moda_shard *shard, int64_t bytes) {
     const int64_t allocs = moda_load_relaxed(&shard->alloc_word);
     const uint64_t frees = moda_free_word_blocks(moda_load_relaxed(&shard->free_word));
     const uint64_t less = (uint64_t)(moda_word_bytes(allocs) - bytes);
+    shard->before.alloc_count = shard->alloc_base + moda_alloc_word_blocks(allocs);
+    shard->before.requested_bytes = shard->requested_base + moda_alloc_word_requested(allocs);
+    shard->before.free_count = shard->free_base + frees;
+    shard->before.total_bytes = (uint64_t)(shard->budget - moda_word_bytes(allocs));
+    shard->before.freed_bytes = (uint64_t)(shard->free_budget - moda_shard_freed_mark(shard));
+    shard->before_what = MODA_BEFORE_COUNTDOWN;
     moda_shard_seq_begin(shard);
     moda_own_add(&shard->alloc_base, moda_alloc_word_blocks(allocs));
     moda_own_add(&shard->requested_base, moda_alloc_word_requested(allocs));
@@ -170,7 +179,8 @@ MODA_INLINE void moda_shard_look_at_mark(moda_shard *shard) {
 }
 
 MODA_INLINE void moda_shard_allocate_bytes(moda_shard *shard, size_t block_size) {
-    if (moda_unlikely(block_size > MODA_WORD_BLOCK_MAX || moda_shard_countdown(shard) < -MODA_WORD_BLOCK_MAX)) {
+    if (moda_unlikely(block_size > MODA_WORD_BLOCK_MAX
+                      || moda_shard_countdown(shard) < -MODA_WORD_BLOCK_MAX)) {
         moda_shard_allocate_huge(shard, block_size);
         return;
     }

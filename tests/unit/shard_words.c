@@ -102,7 +102,8 @@ Test(shard_words, a_balance_far_below_zero, .init = prepare) {
 }
 
 Test(shard_words, blocks_of_any_size, .init = prepare) {
-    static const size_t sizes[] = {16, 1000, 200000, MODA_WORD_BLOCK_MAX, MODA_WORD_BLOCK_MAX + 16, (size_t)1 << 31, (size_t)1 << 45};
+    static const size_t sizes[] = {
+        16, 1000, 200000, MODA_WORD_BLOCK_MAX, MODA_WORD_BLOCK_MAX + 16, (size_t)1 << 31, (size_t)1 << 45};
     for (int round = 0; round < 20; round++) {
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
             allocate(sizes[i]);
@@ -133,4 +134,56 @@ Test(shard_words, an_equal_balance_is_no_new_peak, .init = prepare) {
     }
     cr_assert_eq(moda_shard_thread_peak(shard).bytes, 64);
     cr_assert_eq(moda_shard_thread_peak(shard).count, 1);
+}
+
+/* The child's thread is another one; the shard's was caught when some of the words had been stored and the others not. */
+static void fork_in_the_middle(const moda_shard *before, unsigned stored) {
+    if (!(stored & 1)) {
+        shard->budget = before->budget;
+    }
+    if (!(stored & 2)) {
+        shard->free_budget = before->free_budget;
+    }
+    if (!(stored & 4)) {
+        shard->alloc_word = before->alloc_word;
+    }
+    if (!(stored & 8)) {
+        shard->free_word = before->free_word;
+    }
+    if (!(stored & 16)) {
+        shard->alloc_base = before->alloc_base;
+    }
+    shard->seq--;
+    moda_shard *const of_parent = shard;
+    moda_shard_of_thread = moda_registry_take();
+    moda_registry_lock();
+    moda_registry_fork_child();
+    shard = of_parent;
+    cr_assert_eq(shard->seq % 2, 0);
+}
+
+Test(shard_words, a_child_forked_in_the_middle_of_a_change, .init = prepare) {
+    for (unsigned stored = 0; stored < 32; stored++) {
+        shard = moda_shard_of_thread; /* maybe one that had an owner before: its counts go on */
+        moda_counts counts;
+        moda_totals_of_shard(shard, &counts);
+        allocs = (int64_t)counts.alloc_count;
+        frees = (int64_t)counts.free_count;
+        total = (int64_t)counts.total_bytes;
+        freed = (int64_t)counts.freed_bytes;
+        requested = (int64_t)counts.requested_bytes;
+        for (int i = 0; i < 50; i++) {
+            allocate(100);
+        }
+        release(112);
+        const moda_shard before = *shard;
+        if (stored % 2 == 0) {
+            moda_shard_set_countdown(shard, 1000);
+        } else {
+            moda_shard_set_mark(shard);
+        }
+        fork_in_the_middle(&before, stored);
+        high = moda_shard_thread_peak(shard).bytes;
+        check();
+    }
 }
