@@ -125,7 +125,9 @@ MOD_ALLOC_EXPORT int mod_alloc_profile_write(const mod_alloc_profile *profile, c
                                              const mod_alloc_report_options *options, const char *path,
                                              mod_alloc_report_error *error);
 
-/* Name of the n-th format ("text", "dhat", "pprof" ...) and one line about it; NULL behind the last. */
+/* Beside these formats there is "profile": all of it as a file that mod_alloc_profile_open opens, for what was merged or
+ * is still running; options do not count.
+ * Name of the n-th format ("text", "dhat", "pprof" ...) and one line about it; NULL behind the last. */
 MOD_ALLOC_EXPORT const char *mod_alloc_report_format(size_t n, const char **help);
 
 #ifdef __cplusplus

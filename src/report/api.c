@@ -277,6 +277,8 @@ static bool write_options_of(const mod_alloc_report_options *options, moda_write
 
 static bool write_to(const moda_profile *profile, const char *format, const mod_alloc_report_options *given,
                      moda_out *out, moda_error *error) {
+    if (strcmp(format, "profile") == 0)
+        return moda_profile_write(profile, out, error);
     const moda_writer *const writer = moda_writer_find(format);
     if (writer == NULL)
         return moda_error_set(error, "'%s' is no format, expected text, dhat, pprof or another", format);

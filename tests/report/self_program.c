@@ -112,6 +112,15 @@ int main(int count, char **arguments) {
     CHECK(stats.total_bytes == before.total_bytes);
     CHECK(stats.current_bytes == before.current_bytes);
     CHECK(stats.peak_bytes == before.peak_bytes);
+    char path[4096];
+    snprintf(path, sizeof path, "%s.prof", arguments[1]);
+    CHECK(mod_alloc_profile_write(profile, "profile", NULL, path, &error) == 0);
+    mod_alloc_profile *const saved = mod_alloc_profile_open(path, &error);
+    CHECK(saved != NULL);
+    mod_alloc_stats again_stats;
+    mod_alloc_profile_stats(saved, &again_stats);
+    CHECK(again_stats.total_bytes == stats.total_bytes && again_stats.live_count == stats.live_count);
+    mod_alloc_profile_close(saved);
     mod_alloc_profile_close(profile);
     check_unchanged(&before);
     return 0;
