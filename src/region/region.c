@@ -195,17 +195,16 @@ static place_holder who_holds(const char *path) {
         || there.version != MODA_REGION_VERSION) {
         return NOBODY;
     }
-    const bool is_running = moda_os_process_start(there.pid) == there.process_start;
+    /* In doubt it is: a profile too many is better than one lost. */
+    const uint64_t start = moda_os_process_start(there.pid);
+    const bool is_running = start != 0 && (there.process_start == 0 || there.process_start == start);
     if (there.pid == moda_os_pid()) {
         return is_running ? EARLIER_IMAGE : NOBODY;
     }
     const moda_region_header *const parent = moda_region_header_ptr; /* in a fork */
     const bool is_sibling = parent != NULL && there.parent_pid == parent->pid
                             && there.start_realtime_ns >= parent->start_realtime_ns;
-    return is_sibling
-                   || (is_running && there.process_start != 0 && (there.flags & MODA_REGION_CLEAN_EXIT) == 0)
-               ? ANOTHER
-               : NOBODY;
+    return is_sibling || (is_running && (there.flags & MODA_REGION_CLEAN_EXIT) == 0) ? ANOTHER : NOBODY;
 }
 
 static bool append_number(char *path, const char *before, uint64_t number) {
