@@ -176,12 +176,18 @@ typedef struct moda_counts {
 #define MODA_WORD_LOW ((INT64_C(1) << MODA_WORD_SHIFT) - 1)
 #define MODA_WORD_BLOCK_SHIFT 20
 #define MODA_WORD_BLOCK_MAX (INT64_C(1) << 24)
+#define MODA_WORD_BYTES_MAX (INT64_C(1) << 25)
 #define MODA_ALLOC_WORD_NEW MODA_WORD_LOW /* of a shard that has counted nothing */
 
-/* countdown, or freed_mark: from -224 MiB up to 32 MiB. */
-static inline int64_t moda_word_bytes(int64_t word) {
+/* countdown: from -32 MiB up. */
+static inline int64_t moda_alloc_word_bytes(int64_t word) {
+    return word >> MODA_WORD_SHIFT;
+}
+
+/* freed_mark: from -224 MiB up to 32 MiB. */
+static inline int64_t moda_free_word_bytes(int64_t word) {
     const int64_t bytes = word >> MODA_WORD_SHIFT;
-    return bytes < INT64_C(1) << 25 ? bytes : bytes - (INT64_C(1) << 28);
+    return bytes < MODA_WORD_BYTES_MAX ? bytes : bytes - (INT64_C(1) << (64 - MODA_WORD_SHIFT));
 }
 
 static inline int64_t moda_word_of_bytes(int64_t bytes) {

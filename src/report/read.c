@@ -444,8 +444,8 @@ static int64_t difference(uint64_t a, uint64_t b) {
 static void read_shard(reader *r, moda_shard *shard, moda_profile_thread *thread) {
     settle(r, shard, sizeof *shard, &shard->seq);
     settle(r, &shard->base, sizeof shard->base, &shard->base_seq);
-    const uint64_t total = (uint64_t)shard->budget - (uint64_t)moda_word_bytes(shard->alloc_word);
-    const uint64_t freed = (uint64_t)shard->free_budget - (uint64_t)moda_word_bytes(shard->free_word);
+    const uint64_t total = (uint64_t)shard->budget - (uint64_t)moda_alloc_word_bytes(shard->alloc_word);
+    const uint64_t freed = (uint64_t)shard->free_budget - (uint64_t)moda_free_word_bytes(shard->free_word);
     const uint64_t allocations = shard->alloc_base + moda_alloc_word_blocks(shard->alloc_word);
     const uint64_t frees = shard->free_base + moda_free_word_blocks(shard->free_word);
     const uint64_t requested = shard->requested_base + moda_alloc_word_requested(shard->alloc_word);

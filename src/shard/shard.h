@@ -61,11 +61,11 @@ MODA_INLINE void moda_shard_seq_end(moda_shard *shard) {
 }
 
 MODA_INLINE int64_t moda_shard_countdown(const moda_shard *shard) {
-    return moda_word_bytes(moda_load_relaxed(&shard->alloc_word));
+    return moda_alloc_word_bytes(moda_load_relaxed(&shard->alloc_word));
 }
 
 MODA_INLINE int64_t moda_shard_freed_mark(const moda_shard *shard) {
-    return moda_word_bytes(moda_load_relaxed(&shard->free_word));
+    return moda_free_word_bytes(moda_load_relaxed(&shard->free_word));
 }
 
 MODA_INLINE int64_t moda_shard_live(const moda_shard *shard) {
@@ -86,8 +86,13 @@ MODA_INLINE int64_t moda_shard_mark(const moda_shard *shard) {
     return moda_load_relaxed(&shard->budget) - moda_load_relaxed(&shard->free_budget);
 }
 
+/* More was freed since the mark was set than free_word has room for. */
+MODA_INLINE bool moda_shard_has_wrapped(const moda_shard *shard) {
+    return moda_load_relaxed(&shard->free_word) >> MODA_WORD_SHIFT >= MODA_WORD_BYTES_MAX;
+}
+
 MODA_INLINE bool moda_shard_is_above_mark(const moda_shard *shard) {
-    return moda_shard_countdown(shard) < moda_shard_freed_mark(shard);
+    return moda_own_is_less(&shard->alloc_word, &shard->free_word) && !moda_shard_has_wrapped(shard);
 }
 
 MODA_INLINE bool moda_shard_is_below_mark(const moda_shard *shard) {
@@ -125,11 +130,11 @@ MODA_INLINE void moda_shard_set_mark(moda_shard *shard) {
 MODA_INLINE void moda_shard_set_countdown(moda_shard *shard, int64_t bytes) {
     const int64_t allocs = moda_load_relaxed(&shard->alloc_word);
     const uint64_t frees = moda_free_word_blocks(moda_load_relaxed(&shard->free_word));
-    const uint64_t less = (uint64_t)(moda_word_bytes(allocs) - bytes);
+    const uint64_t less = (uint64_t)(moda_alloc_word_bytes(allocs) - bytes);
     shard->before.alloc_count = shard->alloc_base + moda_alloc_word_blocks(allocs);
     shard->before.requested_bytes = shard->requested_base + moda_alloc_word_requested(allocs);
     shard->before.free_count = shard->free_base + frees;
-    shard->before.total_bytes = (uint64_t)(shard->budget - moda_word_bytes(allocs));
+    shard->before.total_bytes = (uint64_t)(shard->budget - moda_alloc_word_bytes(allocs));
     shard->before.freed_bytes = (uint64_t)(shard->free_budget - moda_shard_freed_mark(shard));
     shard->before_what = MODA_BEFORE_COUNTDOWN;
     moda_shard_seq_begin(shard);
@@ -171,10 +176,12 @@ void moda_shard_allocate_huge(moda_shard *shard, size_t block_size);
 void moda_shard_free_huge(moda_shard *shard, size_t block_size);
 
 MODA_INLINE void moda_shard_look_at_mark(moda_shard *shard) {
-    if (moda_shard_is_above_mark(shard)) {
-        moda_shard_set_mark(shard);
-    } else if (moda_own_is_less(&shard->alloc_word, &shard->free_word)) {
-        moda_shard_wrap(shard);
+    if (moda_unlikely(moda_own_is_less(&shard->alloc_word, &shard->free_word))) {
+        if (moda_unlikely(moda_shard_has_wrapped(shard))) {
+            moda_shard_wrap(shard);
+        } else {
+            moda_shard_set_mark(shard);
+        }
     }
 }
 
@@ -291,6 +298,18 @@ MODA_INLINE int64_t moda_counts_live(const moda_counts *counts) {
 
 MODA_INLINE int64_t moda_counts_balance(const moda_counts *counts) {
     return (int64_t)(counts->total_bytes - counts->freed_bytes);
+}
+
+/* What a shard's words say; of one moment where the caller is its owner. */
+MODA_INLINE void moda_counts_load(const moda_shard *shard, moda_counts *counts) {
+    const int64_t allocs = moda_load_relaxed(&shard->alloc_word);
+    const int64_t frees = moda_load_relaxed(&shard->free_word);
+    counts->alloc_count = moda_load_relaxed(&shard->alloc_base) + moda_alloc_word_blocks(allocs);
+    counts->free_count = moda_load_relaxed(&shard->free_base) + moda_free_word_blocks(frees);
+    counts->realloc_count = moda_load_relaxed(&shard->realloc_count);
+    counts->requested_bytes = moda_load_relaxed(&shard->requested_base) + moda_alloc_word_requested(allocs);
+    counts->total_bytes = (uint64_t)(moda_load_relaxed(&shard->budget) - moda_alloc_word_bytes(allocs));
+    counts->freed_bytes = (uint64_t)(moda_load_relaxed(&shard->free_budget) - moda_free_word_bytes(frees));
 }
 
 void moda_totals_read(moda_totals *totals);

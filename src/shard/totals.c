@@ -11,21 +11,10 @@
 
 enum { TRIES = 64 };
 
-static void load_counts(const moda_shard *shard, moda_counts *counts) {
-    const int64_t allocs = moda_load_relaxed(&shard->alloc_word);
-    const int64_t frees = moda_load_relaxed(&shard->free_word);
-    counts->alloc_count = moda_load_relaxed(&shard->alloc_base) + moda_alloc_word_blocks(allocs);
-    counts->free_count = moda_load_relaxed(&shard->free_base) + moda_free_word_blocks(frees);
-    counts->realloc_count = moda_load_relaxed(&shard->realloc_count);
-    counts->requested_bytes = moda_load_relaxed(&shard->requested_base) + moda_alloc_word_requested(allocs);
-    counts->total_bytes = (uint64_t)(moda_load_relaxed(&shard->budget) - moda_word_bytes(allocs));
-    counts->freed_bytes = (uint64_t)(moda_load_relaxed(&shard->free_budget) - moda_word_bytes(frees));
-}
-
 void moda_totals_of_shard(const moda_shard *shard, moda_counts *counts) {
     for (int i = 0; i < TRIES; i++) {
         const uint32_t before = moda_load_acquire(&shard->seq);
-        load_counts(shard, counts);
+        moda_counts_load(shard, counts);
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
         if (!(before & 1) && moda_load_relaxed(&shard->seq) == before) {
             return;

@@ -54,16 +54,38 @@ void mod_alloc_snapshot(mod_alloc_stats *stats) {
     stats->peak_live_count = not_negative(peak.count);
 }
 
+static uint64_t less(uint64_t now, uint64_t base) {
+    return now > base ? now - base : 0;
+}
+
+/* What the caller's own shard has counted since it took the slot or since the last reset; without a copy, as long as
+ * nobody resets meanwhile. */
+static void fill_own_counts(mod_alloc_stats *stats, const moda_shard *shard, const moda_counts *counts) {
+    const uint32_t before = moda_load_acquire(&shard->base_seq);
+    const moda_counts *base =
+        moda_load_relaxed(&shard->base.alloc_count) > shard->started.alloc_count ? &shard->base : &shard->started;
+    stats->alloc_count = less(counts->alloc_count, moda_load_relaxed(&base->alloc_count));
+    stats->free_count = less(counts->free_count, moda_load_relaxed(&base->free_count));
+    stats->total_bytes = less(counts->total_bytes, moda_load_relaxed(&base->total_bytes));
+    stats->requested_bytes = less(counts->requested_bytes, moda_load_relaxed(&base->requested_bytes));
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    if (moda_unlikely((before & 1) || moda_load_relaxed(&shard->base_seq) != before)) {
+        moda_counts since;
+        moda_totals_since(shard, counts, &shard->started, &since);
+        fill_counts(stats, &since, &(moda_counts){0});
+    }
+}
+
 void mod_alloc_thread_snapshot(mod_alloc_stats *stats) {
-    memset(stats, 0, sizeof *stats);
     const moda_shard *shard = moda_shard_of_thread;
     if (!shard) {
+        memset(stats, 0, sizeof *stats);
         return;
     }
-    moda_counts counts, since;
-    moda_totals_of_shard(shard, &counts);
-    moda_totals_since(shard, &counts, &shard->started, &since);
-    fill_counts(stats, &since, &(moda_counts){0});
+    memset(stats->reserved, 0, sizeof stats->reserved);
+    moda_counts counts;
+    moda_counts_load(shard, &counts);
+    fill_own_counts(stats, shard, &counts);
     const int64_t start = moda_counts_balance(&shard->started);
     const int64_t start_live = moda_counts_live(&shard->started);
     const int64_t balance = moda_counts_balance(&counts);

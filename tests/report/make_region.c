@@ -415,8 +415,8 @@ size_t make_region_finish(make_region *region) {
     h->published_sum = region->current;
     for (uint32_t i = 0; i < SLOTS; i++) {
         moda_shard *const shard = &region->shards->shard[i];
-        shard->published = shard->budget - moda_word_bytes(shard->alloc_word) - shard->free_budget
-                           + moda_word_bytes(shard->free_word);
+        shard->published = shard->budget - moda_alloc_word_bytes(shard->alloc_word) - shard->free_budget
+                           + moda_free_word_bytes(shard->free_word);
     }
     if (h->resident_bytes == 0) {
         h->heap_committed_bytes = (uint64_t)region->current + (1u << 20);
