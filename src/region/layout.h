@@ -24,7 +24,7 @@
 #include <stdint.h>
 
 #define MODA_REGION_MAGIC "MODALLOC"
-#define MODA_REGION_VERSION 2u
+#define MODA_REGION_VERSION 3u
 #define MODA_REGION_BYTE_ORDER 0x01020304u
 #define MODA_REGION_ALIGN 64u /* of each record */
 
