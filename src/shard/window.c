@@ -62,8 +62,9 @@ static uint64_t less(uint64_t now, uint64_t base) {
  * nobody resets meanwhile. */
 static void fill_own_counts(mod_alloc_stats *stats, const moda_shard *shard, const moda_counts *counts) {
     const uint32_t before = moda_load_acquire(&shard->base_seq);
-    const moda_counts *base =
-        moda_load_relaxed(&shard->base.alloc_count) > shard->started.alloc_count ? &shard->base : &shard->started;
+    const moda_counts *base = moda_load_relaxed(&shard->base.alloc_count) > shard->started.alloc_count
+                                  ? &shard->base
+                                  : &shard->started;
     stats->alloc_count = less(counts->alloc_count, moda_load_relaxed(&base->alloc_count));
     stats->free_count = less(counts->free_count, moda_load_relaxed(&base->free_count));
     stats->total_bytes = less(counts->total_bytes, moda_load_relaxed(&base->total_bytes));
