@@ -15,8 +15,9 @@ static void *volatile sink;
 
 static void allocate(int blocks, size_t size) {
     for (int i = 0; i < blocks; i++) {
-        sink = malloc(size);
-        free(sink);
+        void *block = malloc(size);
+        sink = block; /* the compiler may not do without it; other threads write there, too */
+        free(block);
     }
 }
 
