@@ -83,7 +83,7 @@ def npm(folder, place):
         place.mkdir(parents=True, exist_ok=True)
         try:
             done = subprocess.run([program, "install", "--prefix", place, "--no-audit", "--no-fund", "--ignore-scripts",
-                                   "--fetch-retries=0", "--fetch-timeout=20000", "pprof-format", "speedscope"],
+                                   "--fetch-retries=0", "--fetch-timeout=20000", "pprof-format@2.3.2", "speedscope@1.25.0"],
                                   cwd=place, capture_output=True, text=True, timeout=180)
         except subprocess.TimeoutExpired:
             skip("npm's registry does not answer")
