@@ -16,8 +16,12 @@ MODA_INLINE size_t moda_mi_block_size_fast(const mi_page_t *page) {
     return page->block_size;
 }
 
+/* Names its arenas by a prctl that older kernels refuse: errno is the program's all the same. */
 MODA_INLINE void *moda_mi_malloc_generic(mi_heap_t *heap, size_t size) {
-    return _mi_malloc_generic(heap, size, false, 0, NULL);
+    const int saved = errno;
+    void *block = _mi_malloc_generic(heap, size, false, 0, NULL);
+    errno = saved;
+    return block;
 }
 
 MODA_INLINE void *moda_mi_block_of(mi_segment_t *segment, mi_page_t *page, void *p) {
