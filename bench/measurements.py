@@ -323,14 +323,18 @@ def run_rivals(bench, command, seconds, are_slow, pairs):
         return by_variant(bench.compare(arguments, pairs, seconds, expect_failures=True))
 
 
+def under_jemalloc(library, sample_bits, directory, command):
+    return (f"env LD_PRELOAD={library} MALLOC_CONF=prof:true,lg_prof_sample:{sample_bits},"
+            f"prof_prefix:{directory}/je,prof_final:true {command}")
+
+
 def rivals_of(bench, command, directory):
     """(name, command) of what the distribution has, and ours the same way."""
     jemalloc, tcmalloc = library("libjemalloc.so.2"), library("libtcmalloc_and_profiler.so.4")
     found = [(mode, f"env LD_PRELOAD={bench.ours} {setting} {command}") for mode, setting in instructions.MODES[1:]]
     found = [("mod-alloc 512K" if mode == "sampled" else "mod-alloc exact", words) for mode, words in found]
     if jemalloc:
-        found.append(("jemalloc 512K", f"env LD_PRELOAD={jemalloc} MALLOC_CONF=prof:true,lg_prof_sample:19,"
-                      f"prof_prefix:{directory}/je,prof_final:true {command}"))
+        found.append(("jemalloc 512K", under_jemalloc(jemalloc, 19, directory, command)))
     if tcmalloc:
         found.append(("gperftools 512K", f"env LD_PRELOAD={tcmalloc} TCMALLOC_SAMPLE_PARAMETER=524288 {command}"))
     if shutil.which("heaptrack"):
@@ -342,8 +346,7 @@ def slow_rivals(command, directory):
     jemalloc, tcmalloc = library("libjemalloc.so.2"), library("libtcmalloc_and_profiler.so.4")
     found = []
     if jemalloc:
-        found.append(("jemalloc exact", f"env LD_PRELOAD={jemalloc} MALLOC_CONF=prof:true,lg_prof_sample:0,"
-                      f"prof_prefix:{directory}/je,prof_final:true {command}"))
+        found.append(("jemalloc exact", under_jemalloc(jemalloc, 0, directory, command)))
     if tcmalloc:
         found.append(("gperftools HEAPPROFILE", f"env LD_PRELOAD={tcmalloc} HEAPPROFILE={directory}/gp {command}"))
     if shutil.which("valgrind"):

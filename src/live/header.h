@@ -67,8 +67,12 @@ MODA_INLINE uint16_t moda_live_sum_of(const moda_live_header *header) {
 }
 
 /* What a header says after the block's end, in the second word: the first becomes the free list's link. */
+MODA_INLINE uint64_t moda_live_tombstone_for(uint64_t check) {
+    return ~check;
+}
+
 MODA_INLINE uint64_t moda_live_tombstone_of(const moda_live_header *header) {
-    return ~moda_live_check_of(header);
+    return moda_live_tombstone_for(moda_live_check_of(header));
 }
 
 /* The block ends: from now on this is no header. */

@@ -165,6 +165,13 @@ MODA_INLINE void moda_page_retire(moda_page *page) {
     _mi_page_retire(page);
 }
 
+/* The same, and told so. */
+MODA_INLINE void moda_page_give_back(moda_page *page, void *block) {
+    if (moda_page_push(page, block) && !moda_page_is_retired(page)) {
+        moda_page_retire(page);
+    }
+}
+
 /* What the generic path would do first with a page whose free list has run out: take over what its own thread
  * has freed. Other threads' frees are left to the generic path. NULL if there is none. */
 MODA_INLINE void *moda_page_refill(moda_page *page) {

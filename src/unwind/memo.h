@@ -20,7 +20,7 @@
 #include "unwind/row_cache.h"
 #include "unwind/unwind.h"
 
-/* 576 walks of 24 words fill the ring: what does not fit is what was remembered longest ago. */
+/* 546 walks of 24 words fill the ring: what does not fit is what was remembered longest ago. */
 enum { MODA_MEMO_SETS = 256, MODA_MEMO_WAYS = 4, MODA_MEMO_WORDS_MAX = 128, MODA_MEMO_RING_BYTES = 1 << 17 };
 
 typedef struct moda_memo_entry {

@@ -3,6 +3,7 @@
  * fuzz_main.c - the fuzz target without a fuzzer: `fuzz_read ROUNDS [FILE...]` runs the files, then ROUNDS changed
  * copies of the example profile, the same ones each time. `--write FOLDER` leaves a first corpus for libFuzzer.
  */
+#include "fuzz_random.h"
 #include "make_region.h"
 #include "report/report.h"
 
@@ -11,14 +12,6 @@
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
-
-static uint64_t state = 88172645463325252u;
-static uint64_t next_random(void) { /* xorshift64 */
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return state;
-}
 
 static int run_file(const char *path) {
     FILE *const file = fopen(path, "rbe");

@@ -126,20 +126,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
 }
 
 #ifndef FUZZ_WITH_LIBFUZZER
+#include "fuzz_random.h"
+
 static const char *const examples[] = {
     "0 100 LazyCompile:~main /srv/a.js:1\n100 20 Stub: é\n7f0000000000 ffffffffffffffff big\n80 100 again\n",
     "# comment\nleak:libfoo.so\n\n leak:^main$ \r\nleak:*alloc*table*\nleak:\nother:x\n",
     "std::vector<int, std::allocator<int> >::operator->*<a<b>(*)(int)>({lambda(auto:1)#1}&&, (anonymous namespace)::x)",
     "^(malloc|cal.oc|[a-z]?x)\\.(so|$)",
 };
-
-static uint64_t state = 88172645463325252u;
-static uint64_t next_random(void) { /* xorshift64 */
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return state;
-}
 
 int main(int count, char **arguments) {
     static const char ends[] = "<>(){}[]:*^$#\n\r\t 0fFxg\xff\x80\xc3-9operatorleak:";

@@ -107,12 +107,7 @@ int main(int count, char **argument) {
     }
     close(ends[1]);
     char text[4096];
-    size_t used = 0;
-    ssize_t got;
-    while ((got = read(ends[0], text + used, sizeof text - 1 - used)) > 0) {
-        used += (size_t)got;
-    }
-    text[used] = 0;
+    const size_t used = whole_read(ends[0], text, sizeof text);
     int status = -1;
     waitpid(pid, &status, 0);
     CHECK(status == 0, "the program: status %#x", (unsigned)status);

@@ -127,12 +127,7 @@ int main(int count, char **argument) {
     }
     close(ends[1]);
     char text[4096];
-    size_t got = 0;
-    ssize_t n;
-    while ((n = read(ends[0], text + got, sizeof text - 1 - got)) > 0) {
-        got += (size_t)n;
-    }
-    text[got] = 0;
+    whole_read(ends[0], text, sizeof text);
     int status = -1;
     waitpid(pid, &status, 0);
     CHECK(status == 0, "the program: status %#x, stderr: %s", (unsigned)status, text);

@@ -110,6 +110,17 @@ __attribute__((unused)) static int whole_end(void) {
     return whole_failures == 0 ? 0 : 1;
 }
 
+/* All that comes through a pipe, up to size - 1 bytes, and a 0 behind it. How many. */
+__attribute__((unused)) static size_t whole_read(int fd, char *text, size_t size) {
+    size_t used = 0;
+    ssize_t got;
+    while ((got = read(fd, text + used, size - 1 - used)) > 0) {
+        used += (size_t)got;
+    }
+    text[used] = 0;
+    return used;
+}
+
 __attribute__((unused)) static mod_alloc_stats whole_now(void) {
     mod_alloc_stats stats;
     mod_alloc_snapshot(&stats);
