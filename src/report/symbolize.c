@@ -38,7 +38,7 @@
 
 /* Debug information read before the handle is opened anew. */
 static const uint64_t reopen_after_bytes = (uint64_t)96 << 20;
-enum { INLINE_DEPTH_MAX = 128, SCOPE_DEPTH_MAX = 256 };
+enum { INLINE_DEPTH_MAX = 128, SCOPE_DEPTH_MAX = 256, LINKAGE_MAX = 4096 };
 
 typedef struct text_symbol {
     uint64_t start, end; /* end: exclusive; furthest of this and all before is in `reach` */
@@ -95,8 +95,9 @@ typedef struct demangled {
 } demangled;
 
 typedef struct perf_symbol {
-    uint64_t start, end;
+    uint64_t start, end, reach; /* reach: furthest end of this and all before */
     const char *name;
+    size_t line;
 } perf_symbol;
 
 typedef struct perf_map {
@@ -209,6 +210,12 @@ static void grow_names(moda_symbolizer *s) {
     s->name_room = room;
 }
 
+/* libiberty refuses C++ names above 1024 bytes, which templates reach, since it takes 64 bytes of stack for each. Of
+ * Rust's names the limit is one of depth, and stays. */
+static int unlimited(const char *linkage) {
+    return linkage[1] == 'Z' && strnlen(linkage, LINKAGE_MAX + 1) <= LINKAGE_MAX ? DMGL_NO_RECURSE_LIMIT : 0;
+}
+
 /* The name for people; `linkage` is interned. */
 static const char *demangle(moda_symbolizer *s, const char *linkage) {
     if (linkage[0] != '_')
@@ -223,7 +230,7 @@ static const char *demangle(moda_symbolizer *s, const char *linkage) {
                 return s->names[at].name;
     }
     const char *name = linkage;
-    char *const text = cplus_demangle(linkage, DMGL_AUTO | DMGL_PARAMS | DMGL_ANSI);
+    char *const text = cplus_demangle(linkage, DMGL_AUTO | DMGL_PARAMS | DMGL_ANSI | unlimited(linkage));
     if (text != NULL) {
         name = moda_arena_intern(s->arena, text);
         if (name == NULL)
@@ -996,11 +1003,13 @@ void moda_symbolizer_look_up(moda_symbolizer *s, const moda_profile_module *modu
 
 static int by_perf_start(const void *a, const void *b) {
     const perf_symbol *const x = a, *const y = b;
-    return (x->start > y->start) - (x->start < y->start);
+    if (x->start != y->start)
+        return x->start < y->start ? -1 : 1;
+    return (x->line > y->line) - (x->line < y->line);
 }
 
 /* "START SIZE name" a line, hexadecimal: the format of linux/tools/perf/Documentation/jit-interface.txt. Of a
- * place that was compiled twice the newest line counts. */
+ * place that was compiled more than once the newest line counts. */
 static void load_perf_map(moda_symbolizer *s, perf_map *map) {
     char path[4096];
     snprintf(path, sizeof path, "%s/tmp/perf-%" PRIu32 ".map", s->root != NULL ? s->root : "", map->pid);
@@ -1024,13 +1033,22 @@ static void load_perf_map(moda_symbolizer *s, perf_map *map) {
         if (line[at] == 0 || !grow((void **)&map->symbols, map->count, sizeof *map->symbols))
             continue;
         const char *const name = moda_arena_intern(s->arena, line + at);
-        if (name != NULL)
-            map->symbols[map->count++] = (perf_symbol){.start = start, .end = start + size, .name = name};
+        if (name == NULL)
+            continue;
+        map->symbols[map->count] =
+            (perf_symbol){.start = start, .end = start + size, .name = name, .line = map->count};
+        map->count++;
     }
     free(line);
     fclose(file);
     if (map->count > 1)
         qsort(map->symbols, map->count, sizeof *map->symbols, by_perf_start);
+    uint64_t reach = 0;
+    for (size_t i = 0; i < map->count; i++) {
+        if (map->symbols[i].end > reach)
+            reach = map->symbols[i].end;
+        map->symbols[i].reach = reach;
+    }
 }
 
 const char *moda_symbolizer_perf_map_name(moda_symbolizer *s, const moda_profile_process *process,
@@ -1058,8 +1076,9 @@ const char *moda_symbolizer_perf_map_name(moda_symbolizer *s, const moda_profile
         else
             high = middle;
     }
-    for (size_t i = low, tries = 0; i-- > 0 && tries < 16; tries++)
-        if (address < map->symbols[i].end)
-            return map->symbols[i].name;
-    return NULL;
+    const perf_symbol *newest = NULL;
+    for (size_t i = low, tries = 0; i-- > 0 && map->symbols[i].reach > address && tries < 4096; tries++)
+        if (address < map->symbols[i].end && (newest == NULL || map->symbols[i].line > newest->line))
+            newest = &map->symbols[i];
+    return newest != NULL ? newest->name : NULL;
 }

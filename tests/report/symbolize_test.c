@@ -261,7 +261,8 @@ Test(symbolize, run_time_compiled_code_is_named_by_its_map_if_that_is_newer_than
     char path[64];
     snprintf(path, sizeof path, "/tmp/perf-%u.map", pid);
     FILE *const map = fopen(path, "w");
-    fprintf(map, "1000 20 first\n2000 100 LazyCompile:~two words file.js:1\nrubbish\n");
+    fprintf(map, "1000 20 first\n2000 100 LazyCompile:~two words file.js:1\nrubbish\n"
+                 "3010 40 old\n3000 20 newer\n3000 18 newest\n");
     fclose(map);
     moda_symbolizer *const symbolizer = new_symbolizer();
     moda_profile_process process = {.pid = pid, .start_realtime_ns = 1000};
@@ -269,6 +270,10 @@ Test(symbolize, run_time_compiled_code_is_named_by_its_map_if_that_is_newer_than
     cr_assert_null(moda_symbolizer_perf_map_name(symbolizer, &process, 0x1020));
     cr_assert_str_eq(moda_symbolizer_perf_map_name(symbolizer, &process, 0x20ff),
                      "LazyCompile:~two words file.js:1");
+    /* code in the place of older code that is gone */
+    cr_assert_str_eq(moda_symbolizer_perf_map_name(symbolizer, &process, 0x3017), "newest");
+    cr_assert_str_eq(moda_symbolizer_perf_map_name(symbolizer, &process, 0x3018), "newer");
+    cr_assert_str_eq(moda_symbolizer_perf_map_name(symbolizer, &process, 0x3020), "old");
     process.start_realtime_ns = UINT64_MAX; /* the map is older than this process */
     cr_assert_null(moda_symbolizer_perf_map_name(symbolizer, &process, 0x2000));
     moda_symbolizer_free(symbolizer);
