@@ -10,6 +10,9 @@
 
 #include <string.h>
 
+/* So many of the innermost words may have been stored a moment ago: see memo.h. */
+enum { FRESH_WORDS = 4 };
+
 typedef struct words {
     uint32_t count;
     uint64_t value[MODA_MEMO_WORDS_MAX]; /* outermost first */
@@ -82,21 +85,58 @@ static bool collect(words *w, const moda_row_view *view, const moda_frame *frame
     return true;
 }
 
-/* Writes them to the ring, innermost first, since that is where stacks differ soonest; the last one again and
- * again until they are a multiple of four. */
+/* What is written to the ring, the n-th word from the innermost one on. */
+typedef struct list {
+    uint32_t count;
+    uint8_t word[MODA_MEMO_WORDS_MAX + 3];
+} list;
+
+/* The last one again and again until they are a multiple of four. */
+static void fill_up(list *l) {
+    for (; l->count % 4 != 0; l->count++) {
+        l->word[l->count] = l->word[l->count - 1];
+    }
+}
+
+/* Innermost first, since that is where stacks differ soonest. A pair goes by its lower word; words are in the order of
+ * frames, in which a frame pointer comes after the return address above it. */
+static void sort_out(const words *w, list *single, list *pair) {
+    single->count = pair->count = 0;
+    for (uint32_t n = 0; n < w->count; n++) {
+        const uint32_t i = w->count - 1 - n;
+        if (n >= FRESH_WORDS && i > 0 && w->at[i - 1] + 1 == w->at[i]) {
+            pair->word[pair->count++] = (uint8_t)(i - 1);
+            n++;
+        } else {
+            single->word[single->count++] = (uint8_t)i;
+        }
+    }
+    fill_up(single);
+    fill_up(pair);
+}
+
 static void write_words(moda_memo *memo, moda_memo_entry *entry, const words *w) {
-    const uint32_t count = (w->count + 3) / 4 * 4;
-    const uint64_t bytes = count * (sizeof w->value[0] + sizeof w->at[0]);
+    list single, pair;
+    sort_out(w, &single, &pair);
+    const uint64_t values = 2 * pair.count + single.count;
+    const uint64_t bytes = (8 * values + 2 * (pair.count + single.count) + 15) & ~(uint64_t)15;
     const uint64_t left = MODA_MEMO_RING_BYTES - memo->written % MODA_MEMO_RING_BYTES;
     entry->place = memo->written + (left < bytes ? left : 0);
-    entry->words = (uint16_t)count;
+    entry->pairs_of_words = (uint8_t)pair.count;
+    entry->words = (uint8_t)single.count;
     memo->written = entry->place + bytes;
     uint64_t *value = (uint64_t *)(void *)&memo->ring[entry->place % MODA_MEMO_RING_BYTES];
-    uint16_t *at = (uint16_t *)(void *)(value + count);
-    for (uint32_t i = 0; i < count; i++) {
-        const uint32_t from = i < w->count ? w->count - 1 - i : 0;
-        value[i] = w->value[from];
-        at[i] = w->at[from];
+    uint16_t *at = (uint16_t *)(void *)(value + values);
+    for (uint32_t i = 0; i < pair.count; i++) {
+        *value++ = w->value[pair.word[i]];
+        *value++ = w->value[pair.word[i] + 1];
+    }
+    for (uint32_t i = 0; i < single.count; i++) {
+        *value++ = w->value[single.word[i]];
+        *at++ = w->at[single.word[i]];
+    }
+    for (uint32_t i = 0; i < pair.count; i++) {
+        *at++ = w->at[pair.word[i]];
     }
 }
 
