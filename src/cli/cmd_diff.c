@@ -2,45 +2,23 @@
  *
  * cmd_diff.c - `mod-alloc diff`: what changed between two profiles.
  */
-#include <inttypes.h>
 #include <string.h>
 
 #include "cli/cli.h"
 #include "cli/view.h"
+#include "cli/words.h"
 
-static const char *name_of_change(moda_change change) {
-    switch (change) {
-    case MODA_NEW: return "new";
-    case MODA_GONE: return "gone";
-    case MODA_GROWN: return "grown";
-    case MODA_SHRUNK: return "shrunk";
-    case MODA_SAME: return "same";
+/* What flame graphs take has a stack a line, whatever --by says; as in `report`. */
+static const char *choose_format(moda_cli_view *view, const moda_cli_args *args) {
+    const char *const format = moda_cli_view_format(view, "text");
+    if (!moda_diff_write(NULL, format, NULL, NULL)) {
+        moda_cli_misuse(args, "a difference is written as one of %s, not as %s", MODA_CLI_DIFF_FORMATS,
+                        format);
     }
-    return "?";
-}
-
-/* RFC 4180: quotes doubled. */
-static void print_quoted(moda_out *out, const char *text) {
-    moda_out_char(out, '"');
-    for (const char *quote; (quote = strchr(text, '"')) != NULL; text = quote + 1) {
-        moda_out_bytes(out, text, (size_t)(quote - text) + 1);
-        moda_out_char(out, '"');
+    if (strcmp(format, "folded") == 0) {
+        view->write.by = MODA_BY_SITE;
     }
-    moda_out_utf8(out, text);
-    moda_out_char(out, '"');
-}
-
-static void print_csv(const moda_diff *diff, const moda_write_options *options, moda_out *out) {
-    const char *const key = moda_value_infos[diff->value].key;
-    moda_out_format(out, "%s,change,%s_before,%s_after,delta,standard_error\n", moda_by_name(diff->by), key,
-                    key);
-    for (size_t i = 0; i < diff->row_count && (options->top == 0 || i < options->top); i++) {
-        const moda_diff_row *const row = &diff->rows[i];
-        print_quoted(out, row->name);
-        moda_out_format(out, ",%s,%" PRId64 ",%" PRId64 ",%" PRId64 ",%.0f\n", name_of_change(row->change),
-                        row->before.of[diff->value], row->after.of[diff->value], row->delta,
-                        row->standard_error);
-    }
+    return format;
 }
 
 int moda_cli_diff(int argc, char **argv) {
@@ -56,6 +34,7 @@ int moda_cli_diff(int argc, char **argv) {
     if (!view.has_value) {
         view.write.value = MODA_VALUE_ALLOCATED_BYTES;
     }
+    const char *const format = choose_format(&view, &args);
     moda_error error = {.text = ""};
     moda_profile *profile[2];
     moda_report *report[2];
@@ -72,11 +51,7 @@ int moda_cli_diff(int argc, char **argv) {
     if (diff == NULL || !moda_cli_open_output(&view, &out, &error)) {
         moda_cli_fail(&args, MODA_CLI_MISUSE, "%s", error.text);
     }
-    if (view.format != NULL && strcmp(view.format, "csv") == 0) {
-        print_csv(diff, &view.write, &out);
-    } else {
-        moda_text_diff(diff, &view.write, &out);
-    }
+    moda_diff_write(diff, format, &view.write, &out);
     if (!moda_out_close(&out, &error)) {
         moda_cli_fail(&args, MODA_CLI_MISUSE, "%s", error.text);
     }

@@ -445,6 +445,10 @@ typedef struct moda_diff {
 moda_diff *moda_diff_build(const moda_report *before, const moda_report *after, moda_by by, moda_value value,
                            bool by_total, moda_error *error);
 void moda_diff_free(moda_diff *diff);
+/* Formats: text, json, csv, folded (of a diff by site). False if `format` is none of them; diff NULL only asks. */
+struct moda_write_options;
+bool moda_diff_write(const moda_diff *diff, const char *format, const struct moda_write_options *options,
+                     struct moda_out *out);
 
 /* ------------------------------------------------------------------------------------------------
  * Bytes out. Errors stick: write on, and look at the end.

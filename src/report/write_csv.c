@@ -8,37 +8,6 @@
 #include "report/write_parts.h"
 
 #include <stdlib.h>
-#include <string.h>
-
-/* Quoted where it must be: quotes inside are doubled. Line ends inside a name would be legal, but few scripts
- * expect them: they become spaces. `text` is changed. */
-static void put_text(moda_out *out, char *text, size_t length) {
-    for (char *at = text; (at = strpbrk(at, "\r\n")) != NULL;)
-        *at = ' ';
-    if (strpbrk(text, ",\"") == NULL) {
-        moda_out_bytes(out, text, length);
-        return;
-    }
-    moda_out_char(out, '"');
-    const char *from = text;
-    for (const char *quote; (quote = strchr(from, '"')) != NULL; from = quote + 1) {
-        moda_out_bytes(out, from, (size_t)(quote - from) + 1);
-        moda_out_char(out, '"');
-    }
-    moda_out_text(out, from);
-    moda_out_char(out, '"');
-}
-
-static void put_cell(moda_out *out, const char *text) {
-    if (text == NULL)
-        return;
-    moda_out clean;
-    moda_out_to_buffer(&clean);
-    moda_out_utf8(&clean, text);
-    if (clean.buffer != NULL)
-        put_text(out, clean.buffer, clean.length);
-    free(clean.buffer);
-}
 
 static void put_keys(moda_out *out, const char *prefix) {
     for (int i = 0; i < MODA_VALUE_COUNT; i++)
@@ -81,25 +50,25 @@ static void put_stack(moda_out *out, const moda_report *report, const moda_stack
         moda_out_char(&text, ')');
     }
     if (text.buffer != NULL)
-        put_text(out, text.buffer, text.length);
+        moda_out_csv_text(out, text.buffer, text.length);
     free(text.buffer);
 }
 
 static void put_site(moda_out *out, const moda_report *report, const moda_row *row) {
     const moda_stack *const stack = &report->stacks[row->index];
     if (stack->frame_count == 0) {
-        put_cell(out, moda_stack_stand_in(stack));
+        moda_out_csv_cell(out, moda_stack_stand_in(stack));
         moda_out_text(out, ",,,");
     } else {
         const moda_frame *const frame = &report->frames[stack->frames[0]];
-        put_cell(out, frame->function);
+        moda_out_csv_cell(out, frame->function);
         moda_out_char(out, ',');
-        put_cell(out, frame->file);
+        moda_out_csv_cell(out, frame->file);
         moda_out_char(out, ',');
         if (frame->line != 0)
             moda_out_uint(out, frame->line);
         moda_out_char(out, ',');
-        put_cell(out, moda_frame_module(report, frame));
+        moda_out_csv_cell(out, moda_frame_module(report, frame));
     }
     put_values(out, &row->self, UINT32_MAX);
     put_error(out, &row->self, MODA_VALUE_ALLOCATED_BYTES);
@@ -137,7 +106,7 @@ static int write_csv(const moda_report *report, const moda_write_options *option
         if (options->by == MODA_BY_SITE) {
             put_site(out, report, row);
         } else {
-            put_cell(out, row->name);
+            moda_out_csv_cell(out, row->name);
             put_values(out, &row->self, table->known);
             if (options->by != MODA_BY_THREAD)
                 put_values(out, &row->total, table->known);

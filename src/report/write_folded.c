@@ -11,20 +11,6 @@
 
 #include <stdlib.h>
 
-static void put_name(moda_out *out, const char *name) {
-    moda_out clean;
-    moda_out_to_buffer(&clean);
-    moda_out_utf8(&clean, name);
-    for (size_t i = 0; i < clean.length; i++) {
-        if (clean.buffer[i] == ';')
-            clean.buffer[i] = ':';
-        else if ((unsigned char)clean.buffer[i] < 0x20)
-            clean.buffer[i] = ' ';
-    }
-    moda_out_bytes(out, clean.buffer, clean.length);
-    free(clean.buffer);
-}
-
 /* Stacks without frames are not in the tree: their values are what the root has of its own. */
 static void put_stand_ins(const moda_report *report, moda_value value, moda_out *out) {
     for (size_t i = 0; i < report->stack_count; i++) {
@@ -49,7 +35,7 @@ static bool put_path(const moda_report *report, const moda_tree *tree, uint32_t 
         const uint32_t function = tree->nodes[path[length]].function;
         if (function >= report->function_count)
             return false;
-        put_name(out, report->functions[function].name);
+        moda_out_folded_name(out, report->functions[function].name);
         moda_out_char(out, length > 0 ? ';' : ' ');
     }
     return true;

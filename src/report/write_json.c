@@ -8,31 +8,6 @@
  */
 #include "report/write_parts.h"
 
-static void put_values(moda_json *json, const char *key, const moda_values *values, uint32_t known) {
-    bool has_errors = false;
-    moda_json_object(json, key);
-    for (int i = 0; i < MODA_VALUE_COUNT; i++) {
-        const moda_value_info *const info = &moda_value_infos[i];
-        const bool is_known =
-            (known >> i & 1) != 0 && !(info->rule == MODA_RULE_MIN && values->of[i] == INT64_MAX);
-        if (is_known)
-            moda_json_int(json, info->key, values->of[i]);
-        else
-            moda_json_null(json, info->key);
-        has_errors |= is_known && moda_values_standard_error(values, (moda_value)i) > 0;
-    }
-    if (has_errors) {
-        moda_json_object(json, "standard_errors");
-        for (int i = 0; i < MODA_VALUE_COUNT; i++) {
-            const double error = moda_values_standard_error(values, (moda_value)i);
-            if ((known >> i & 1) != 0 && error > 0)
-                moda_json_real(json, moda_value_infos[i].key, error);
-        }
-        moda_json_end(json);
-    }
-    moda_json_end(json);
-}
-
 static void put_walks(moda_json *json, const uint64_t walks[6]) {
     static const char *const ends[] = {"complete", "cut", "unknown_code", "guessed", "broken", "none"};
     moda_json_object(json, "walks");
@@ -112,23 +87,13 @@ static void put_sizes(moda_json *json, const moda_profile *profile) {
     moda_json_end(json);
 }
 
-static void put_place(moda_json *json, const moda_report *report, const moda_frame *frame) {
-    moda_json_string(json, "file", frame->file);
-    if (frame->line != 0)
-        moda_json_uint(json, "line", frame->line);
-    else
-        moda_json_null(json, "line");
-    moda_json_string(json, "module",
-                     frame->module < report->module_count ? moda_frame_module(report, frame) : NULL);
-}
-
 static void put_frames(moda_json *json, const moda_report *report) {
     moda_json_array(json, "frames");
     for (size_t i = 0; i < report->frame_count; i++) {
         const moda_frame *const frame = &report->frames[i];
         moda_json_object(json, NULL);
         moda_json_string(json, "function", frame->function);
-        put_place(json, report, frame);
+        moda_json_place(json, report, frame);
         moda_json_bool(json, "is_inlined", frame->inline_depth > 0);
         moda_json_bool(json, "is_named", frame->is_named);
         moda_json_uint(json, "address", frame->address);
@@ -150,13 +115,13 @@ static void put_site_row(moda_json *json, const moda_report *report, const moda_
     } else {
         const moda_frame *const frame = &report->frames[stack->frames[0]];
         moda_json_string(json, "function", frame->function);
-        put_place(json, report, frame);
+        moda_json_place(json, report, frame);
     }
     moda_json_uint(json, "id", stack->site_id);
     moda_json_uint(json, "process", stack->process);
     moda_json_bool(json, "is_overflow", stack->is_overflow);
     moda_json_string(json, "walk_end", stack->walk_end < 6 ? ends[stack->walk_end] : NULL);
-    put_values(json, "values", &row->self, UINT32_MAX);
+    moda_json_values(json, "values", &row->self, UINT32_MAX);
     moda_json_array(json, "stack");
     for (uint32_t i = 0; i < stack->frame_count; i++)
         moda_json_uint(json, NULL, stack->frames[i]);
@@ -182,10 +147,10 @@ static void put_row(moda_json *json, const moda_report *report, const moda_table
     if (table->by == MODA_BY_THREAD) {
         if (row->index < report->profile->thread_count)
             moda_json_uint(json, "tid", report->profile->threads[row->index].tid);
-        put_values(json, "values", &row->self, table->known);
+        moda_json_values(json, "values", &row->self, table->known);
     } else {
-        put_values(json, "self", &row->self, table->known);
-        put_values(json, "total", &row->total, table->known);
+        moda_json_values(json, "self", &row->self, table->known);
+        moda_json_values(json, "total", &row->total, table->known);
     }
     moda_json_end(json);
 }
@@ -206,8 +171,8 @@ static int write_json(const moda_report *report, const moda_write_options *optio
     moda_json_uint(&json, "sample_bytes", profile->sample_bytes);
     moda_json_bool(&json, "is_filtered", report->is_filtered);
     moda_json_totals(&json, &profile->totals);
-    put_values(&json, "site_totals", &report->totals, UINT32_MAX);
-    put_values(&json, "filtered_out", &report->dropped, UINT32_MAX);
+    moda_json_values(&json, "site_totals", &report->totals, UINT32_MAX);
+    moda_json_values(&json, "filtered_out", &report->dropped, UINT32_MAX);
     moda_json_uint(&json, "addresses", report->addresses);
     moda_json_uint(&json, "addresses_named", report->addresses_named);
     moda_json_uint(&json, "addresses_with_lines", report->addresses_with_lines);

@@ -224,3 +224,84 @@ void moda_json_totals(moda_json *json, const mod_alloc_stats *totals) {
     moda_json_uint(json, "requested_bytes", totals->requested_bytes);
     moda_json_end(json);
 }
+
+void moda_json_values(moda_json *json, const char *key, const moda_values *values, uint32_t known) {
+    bool has_errors = false;
+    moda_json_object(json, key);
+    for (int i = 0; i < MODA_VALUE_COUNT; i++) {
+        const moda_value_info *const info = &moda_value_infos[i];
+        const bool is_known =
+            (known >> i & 1) != 0 && !(info->rule == MODA_RULE_MIN && values->of[i] == INT64_MAX);
+        if (is_known)
+            moda_json_int(json, info->key, values->of[i]);
+        else
+            moda_json_null(json, info->key);
+        has_errors |= is_known && moda_values_standard_error(values, (moda_value)i) > 0;
+    }
+    if (has_errors) {
+        moda_json_object(json, "standard_errors");
+        for (int i = 0; i < MODA_VALUE_COUNT; i++) {
+            const double error = moda_values_standard_error(values, (moda_value)i);
+            if ((known >> i & 1) != 0 && error > 0)
+                moda_json_real(json, moda_value_infos[i].key, error);
+        }
+        moda_json_end(json);
+    }
+    moda_json_end(json);
+}
+
+void moda_json_place(moda_json *json, const moda_report *report, const moda_frame *frame) {
+    moda_json_string(json, "file", frame->file);
+    if (frame->line != 0)
+        moda_json_uint(json, "line", frame->line);
+    else
+        moda_json_null(json, "line");
+    moda_json_string(json, "module",
+                     frame->module < report->module_count ? moda_frame_module(report, frame) : NULL);
+}
+
+/* ---- csv and folded ---- */
+
+/* Quoted where it must be: quotes inside are doubled. Line ends inside a name would be legal, but few scripts
+ * expect them: they become spaces. `text` is changed. */
+void moda_out_csv_text(moda_out *out, char *text, size_t length) {
+    for (char *at = text; (at = strpbrk(at, "\r\n")) != NULL;)
+        *at = ' ';
+    if (strpbrk(text, ",\"") == NULL) {
+        moda_out_bytes(out, text, length);
+        return;
+    }
+    moda_out_char(out, '"');
+    const char *from = text;
+    for (const char *quote; (quote = strchr(from, '"')) != NULL; from = quote + 1) {
+        moda_out_bytes(out, from, (size_t)(quote - from) + 1);
+        moda_out_char(out, '"');
+    }
+    moda_out_text(out, from);
+    moda_out_char(out, '"');
+}
+
+void moda_out_csv_cell(moda_out *out, const char *text) {
+    if (text == NULL)
+        return;
+    moda_out clean;
+    moda_out_to_buffer(&clean);
+    moda_out_utf8(&clean, text);
+    if (clean.buffer != NULL)
+        moda_out_csv_text(out, clean.buffer, clean.length);
+    free(clean.buffer);
+}
+
+void moda_out_folded_name(moda_out *out, const char *name) {
+    moda_out clean;
+    moda_out_to_buffer(&clean);
+    moda_out_utf8(&clean, name);
+    for (size_t i = 0; i < clean.length; i++) {
+        if (clean.buffer[i] == ';')
+            clean.buffer[i] = ':';
+        else if ((unsigned char)clean.buffer[i] < 0x20)
+            clean.buffer[i] = ' ';
+    }
+    moda_out_bytes(out, clean.buffer, clean.length);
+    free(clean.buffer);
+}

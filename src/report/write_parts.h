@@ -35,6 +35,20 @@ void moda_json_null(moda_json *json, const char *key);
 
 void moda_json_totals(moda_json *json, const mod_alloc_stats *totals); /* an object "totals" */
 
+/* An object of all values under their keys, with standard errors where there are any; what is not known, by the mask of
+ * values or by the value itself, is null. */
+void moda_json_values(moda_json *json, const char *key, const moda_values *values, uint32_t known);
+/* Members file, line and module of an object that stands for a frame. */
+void moda_json_place(moda_json *json, const moda_report *report, const moda_frame *frame);
+
+/* ---- csv (RFC 4180) and folded stacks ---- */
+
+/* Quoted where it must be; line ends become spaces. NULL: an empty cell. */
+void moda_out_csv_cell(moda_out *out, const char *text);
+void moda_out_csv_text(moda_out *out, char *text, size_t length); /* valid UTF-8; `text` is changed */
+/* A function's name without what separates stacks and lines. */
+void moda_out_folded_name(moda_out *out, const char *name);
+
 /* Decimal digits: a report of 50,000 sites is a million of them, and printf is most of the time then. */
 void moda_out_int(moda_out *out, int64_t number);
 void moda_out_uint(moda_out *out, uint64_t number);

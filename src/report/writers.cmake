@@ -38,6 +38,7 @@ set(MODA_WRITER_SOURCES
   ${CMAKE_CURRENT_SOURCE_DIR}/write_speedscope.c
   ${CMAKE_CURRENT_SOURCE_DIR}/write_json.c
   ${CMAKE_CURRENT_SOURCE_DIR}/write_csv.c
+  ${CMAKE_CURRENT_SOURCE_DIR}/write_diff.c
   ${CMAKE_CURRENT_SOURCE_DIR}/write_html.c
   ${MODA_WRITER_MADE}/profile.pb-c.c
   ${MODA_WRITER_MADE}/profile.pb-c.h

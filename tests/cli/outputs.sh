@@ -121,8 +121,57 @@ expect_status 0
 expect_out lose_blocks
 try "$MOD_ALLOC" diff --by function --format csv before.prof after.prof
 expect_out ',new,0,' lose_blocks
-line=$(grep '"lose_blocks"' .out)
+line=$(grep '^lose_blocks,' .out)
 case $line in *,new,0,89600,89600,*) ;; *) fail "diff of lose_blocks is '$line', expected 700 blocks of 128 bytes" ;; esac
+for by in site function file module thread; do
+    for format in json csv text; do
+        try "$MOD_ALLOC" diff --by $by --format $format -o "diff.$by.$format" before.prof after.prof
+        expect_status 0
+    done
+done
+try "$MOD_ALLOC" diff -o diff.folded before.prof after.prof
+expect_status 0
+try "$MOD_ALLOC" diff -o back.folded --by module after.prof before.prof
+expect_status 0
+"$MOD_ALLOC" report --allocated -o before.folded before.prof
+"$MOD_ALLOC" report --allocated -o after.folded after.prof
+python3 - << 'PYTHON' || fail "diff's formats do not say the same"
+import csv, json, re
+from collections import Counter
+
+def folded(path, numbers):
+    lines, found = open(path).read().splitlines(), {}
+    for line in lines:
+        stack, *values = re.fullmatch("(.*)" + r" (\d+)" * numbers, line).groups()
+        assert stack not in found, ("twice", stack)
+        found[stack] = tuple(map(int, values))
+    return found
+
+before, after = folded("before.folded", 1), folded("after.folded", 1)
+want = {s: before.get(s, (0,)) + after.get(s, (0,)) for s in before | after}
+assert folded("diff.folded", 2) == want, "folded is not both sides' folded"
+assert folded("back.folded", 2) == {s: v[::-1] for s, v in want.items()}
+for by in "site", "function", "file", "module", "thread":
+    data, rows = json.load(open(f"diff.{by}.json")), list(csv.DictReader(open(f"diff.{by}.csv")))
+    assert (data["format"], data["version"], data["by"], data["value"]) == ("mod-alloc diff", 1, by, "allocated_bytes")
+    assert len(data["rows"]) == len(rows) > 0 and sum(data["changes"].values()) == len(rows)
+    assert Counter(r["change"] for r in data["rows"]) == +Counter(data["changes"])
+    for j, c in zip(data["rows"], rows):
+        sides = [(j[s] or {}).get("allocated_bytes", 0) for s in ("before", "after")]
+        assert [int(c["allocated_bytes_before"]), int(c["allocated_bytes_after"])] == sides, (j, c)
+        assert j["delta"] == int(c["delta"]) == sides[1] - sides[0] and (j["name"], j["change"]) == (c[by], c["change"])
+        assert j["before"] is not None or j["change"] in ("new", "same"), j
+    if by == "site":
+        for side in "before", "after":
+            assert data[side]["is_exact"] and data[side]["site_totals"]["allocated_bytes"] == data[side]["totals"]["total_bytes"]
+            assert sum((r[side] or {}).get("allocated_bytes", 0) for r in data["rows"]) == data[side]["totals"]["total_bytes"]
+        lost = [r for r in data["rows"] if r["name"] == "lose_blocks"]
+        assert [r["change"] for r in lost] == ["new"] and lost[0]["before"] is None and lost[0]["after"]["live_count"] == 700
+        assert lost[0]["standard_error"] == 0 and lost[0]["stack"][0]["file"].endswith("allocate.c") and lost[0]["stack"][-1]["function"]
+PYTHON
+try "$MOD_ALLOC" diff -o diff.html before.prof after.prof
+expect_status 2
+expect_err "text|json|csv|folded"
 try "$MOD_ALLOC" merge -o sum.csv before.prof after.prof
 expect_status 0
 python3 - sum.csv <<'PYTHON' || fail "sum.csv does not hold 2000 blocks of keep_blocks"
