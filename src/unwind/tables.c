@@ -169,12 +169,40 @@ static bool guess_leaf(moda_registers *r) {
     return true;
 }
 
+/* aarch64: a frame record lies at the bottom of its frame, so that the one gone by does not say where the caller's sp
+ * was, fp + 16 at the lowest. The caller's own record does, if its row tells where in the frame that lies. If not, and
+ * sp is needed, it stays marked by its lowest bit as a bound. */
+static void settle_sp(moda_walk_state *s, moda_registers *r) {
+    const moda_row row = moda_row_lookup(&s->view, r->pc - 1);
+    const unsigned kind = moda_row_cfa_kind(row);
+    if (kind == MODA_CFA_SP && moda_row_fp_kind(row) == MODA_FP_AT_CFA
+        && moda_row_ra_kind(row) == MODA_RA_AT_CFA && r->fp % 8 == 0) {
+        const uintptr_t sp = r->fp - (uintptr_t)(moda_row_fp_offset(row) + moda_row_cfa_offset(row));
+        r->sp = sp >= r->sp && moda_stack_reaches(&s->range, sp) ? sp : r->sp | 1;
+    } else if (kind == MODA_CFA_SP || kind == MODA_CFA_AT_SP) {
+        r->sp |= 1;
+    }
+}
+
+/* A step that failed: of a wrong stack, or for want of an sp. */
+MODA_INLINE outcome failed(const moda_registers *r) {
+    return !moda_ra_is_below_cfa && (r->sp & 1) != 0 ? UNKNOWN : BROKEN;
+}
+
 MODA_READS_STACKS static outcome guess(moda_walk_state *s, moda_registers *r) {
     if (step_bare_sigreturn(s, r)) {
         return STEPPED;
     }
-    if (!s->may_guess || !(guess_leaf(r) || moda_frame_pointer_step(&s->range, r))) {
+    if (!s->may_guess) {
         return UNKNOWN;
+    }
+    if (!guess_leaf(r)) {
+        if (!moda_frame_pointer_step(&s->range, r)) {
+            return UNKNOWN;
+        }
+        if (!moda_ra_is_below_cfa) {
+            settle_sp(s, r);
+        }
     }
     if (s->guessed < UINT8_MAX) {
         s->guessed++;
@@ -190,7 +218,7 @@ MODA_NOINLINE MODA_READS_STACKS static outcome step_by(moda_walk_state *s, moda_
     case MODA_CFA_NO_TABLE: return guess(s, r);
     case MODA_CFA_REGISTER: return moda_registers_step(s) ? STEPPED : UNKNOWN;
     case MODA_CFA_OPAQUE: return UNKNOWN;
-    default: return step_special(s, r, row) ? STEPPED : BROKEN;
+    default: return step_special(s, r, row) ? STEPPED : failed(r);
     }
 }
 
@@ -224,7 +252,7 @@ MODA_INLINE void load(const moda_walk_state *s, moda_registers *r) {
  * copied as a whole, each frame would wait 3 ns longer for the one before. */
 MODA_INLINE outcome step(moda_walk_state *s, moda_registers *r, moda_row row) {
     if (moda_likely(is_plain(row))) {
-        return moda_likely(step_plain(s, r, row)) ? STEPPED : BROKEN;
+        return moda_likely(step_plain(s, r, row)) ? STEPPED : failed(r);
     }
     store(s, r);
     const outcome o = step_by(s, row);
