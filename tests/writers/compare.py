@@ -8,7 +8,9 @@ from collections import Counter
 from pathlib import Path
 
 VALUES = ["allocated_bytes", "allocated_count", "live_bytes", "live_count", "at_peak_bytes", "at_peak_count"]
-FRAME = re.compile(r"^0x([0-9a-f]+): (.+) \((?:in )?(.+?)(?::(\d+))?(?::(\d+))?\)$", re.I | re.S)  # Firefox Profiler's
+# What Firefox Profiler's importer of DHAT files knows a frame by; a dot of JavaScript's is no line end.
+FRAME = re.compile(r"^0x([0-9a-f]+): (.+) \((?:in )?(.+?)(?::(\d+))?(?::(\d+))?\)$".replace(".", r"[^\n\r\u2028\u2029]"),
+                   re.I | re.A)
 
 
 def plain(name):
@@ -90,8 +92,12 @@ def read_dhat(folder):
     data = json.loads((folder / "report.dhat.json").read_text(encoding="utf-8"))
     assert data["dhatFileVersion"] == 2 and data["bklt"] is True and data["bkacc"] is False
     assert data["ftbl"][0] == "[root]" and data["te"] > 0 and 0 <= data["tg"] <= data["te"]
+    # Firefox Profiler: the command and the pid name the profile, four tracks are sums over the entries, and a track
+    # whose values are missing shows as nothing.
+    assert type(data["dhatFileVersion"]) is type(data["pid"]) is int and type(data["cmd"]) is str and data["cmd"]
     sums, seen = Sums("dhat"), set()
     for pp in data["pps"]:
+        assert all(type(pp[k]) is int for k in ("tb", "mb", "gb", "eb")), ("dhat: a track of Firefox Profiler's", pp)
         stack = tuple(pp["fs"])
         assert stack not in seen, "dhat: two entries with the same frames"
         assert all(0 < f < len(data["ftbl"]) for f in stack)
