@@ -117,7 +117,12 @@ static void put_title(const page *p) {
     const char *title = p->options->title;
     if (title == NULL)
         title = first->command_line[0] != 0 ? first->command_line : first->executable;
-    put_cut(p->out, title, name_room(p, 0));
+    char *const line = strdup(title); /* a script on the command line has line ends */
+    for (char *at = line; at != NULL && *at != 0; at++)
+        if (*at == '\n' || *at == '\t')
+            *at = ' ';
+    put_cut(p->out, line != NULL ? line : title, name_room(p, 0));
+    free(line);
     moda_out_format(p->out, "%s\n", p->plain);
     char text[MODA_HUMAN_SIZE];
     if (profile->process_count > 1) {

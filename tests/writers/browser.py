@@ -35,7 +35,7 @@ def browse(url, *more, budget=10000, gl=False):
 
 def picture(url, path, size, **options):
     path.unlink(missing_ok=True)
-    browse(url, f"--screenshot={path}", f"--window-size={size}", **options)
+    browse(url, f"--screenshot={path}", f"--window-size={size}", "--run-all-compositor-stages-before-draw", **options)
     assert path.exists() and path.stat().st_size > 5000, f"no picture {path}"
     print(f"picture: {path}")
 
@@ -112,7 +112,7 @@ def open_dhat(folder, viewer=Path("/usr/libexec/valgrind")):
         assert " in {:,} blocks (100%".format(sum(p[blocks] for p in data["pps"])) in spaced, title
     assert "NaN" not in text and "undefined" not in text and "Infinity" not in text, "dh_view: odd numbers"
     print(f"dh_view: {len(data['pps'])} entries, totals as in the file")
-    picture(url, folder / "dh_view.png", "1300,1400")
+    picture(url, folder / "dh_view.png", "1900,1400")
 
 
 def open_speedscope(folder, dist):

@@ -515,11 +515,11 @@ function paintGraph() {
     }
     if (b.w > 26) {
       let name = fn < 0 ? value().name + ": " + (value().isBytes ? bytes(sum[0]) : count(sum[0])) : fittingName(functionName(fn), (b.w - 8) / letter);
-      if (name.length * letter > b.w - 8) {
-        let n = Math.floor((b.w - 8) / letter);
-        while (n < name.length && g.measureText(name.slice(0, n + 1) + "\u2026").width < b.w - 8) n++;
-        while (n > 0 && n < name.length && g.measureText(name.slice(0, n) + "\u2026").width > b.w - 8) n--;
-        if (n < name.length) name = n > 1 ? name.slice(0, n) + "\u2026" : "";
+      if (name.length * 2 * letter > b.w - 8 && g.measureText(name).width > b.w - 8) {
+        let n = Math.min(name.length - 1, Math.floor((b.w - 8) / letter));
+        while (n < name.length - 1 && g.measureText(name.slice(0, n + 1) + "\u2026").width < b.w - 8) n++;
+        while (n > 0 && g.measureText(name.slice(0, n) + "\u2026").width > b.w - 8) n--;
+        name = n > 1 ? name.slice(0, n) + "\u2026" : "";
       }
       g.fillStyle = hit ? (isDark() ? "#14060f" : "#fff") : functionFound && isDark() ? "#d5dbe4" : ink;
       g.fillText(name, b.x + 4, b.y + ROW / 2);
