@@ -334,7 +334,7 @@ uint64_t moda_os_process_start(uint32_t pid) {
     char text[1024];
     const char *const end = text + moda_os_read_file(path, text, sizeof text);
     const char *at = end;
-    while (at > text && *at != ')') {
+    while (at > text && at[-1] != ')') {
         at--;
     }
     for (unsigned fields = 0; at < end && fields < FIELDS_BEHIND_NAME; at++) {

@@ -203,7 +203,7 @@ static place_holder who_holds(const char *path) {
     }
     const moda_region_header *const parent = moda_region_header_ptr; /* in a fork */
     const bool is_sibling = parent != NULL && there.parent_pid == parent->pid
-                            && there.start_realtime_ns >= parent->start_realtime_ns;
+                            && there.start_monotonic_ns >= parent->start_monotonic_ns;
     return is_sibling || (is_running && (there.flags & MODA_REGION_CLEAN_EXIT) == 0) ? ANOTHER : NOBODY;
 }
 

@@ -161,6 +161,20 @@ Test(os_linux, texts_are_cut_to_size) {
     free(expected);
 }
 
+/* Leaves the stack below full of what the line is searched for. */
+static __attribute__((noinline)) void leave_parentheses(void) {
+    char text[16384];
+    memset(text, ')', sizeof text);
+    __asm__ volatile("" : : "r"(text) : "memory");
+}
+
+/* It was once: and a process that had no start then was taken for one that had ended. */
+Test(os_linux, what_lies_behind_the_line_is_not_searched_for_a_processes_name) {
+    const uint64_t mine = moda_os_process_start(moda_os_pid());
+    leave_parentheses();
+    cr_assert_eq(moda_os_process_start(moda_os_pid()), mine);
+}
+
 Test(os_linux, a_process_is_named_by_pid_and_start) {
     const uint64_t mine = moda_os_process_start(moda_os_pid());
     cr_assert_gt(mine, 0);
