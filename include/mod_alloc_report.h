@@ -77,7 +77,12 @@ MOD_ALLOC_EXPORT char *mod_alloc_report_string(const char *format, size_t *lengt
                                                mod_alloc_report_error *error);
 MOD_ALLOC_EXPORT void mod_alloc_report_string_free(char *text);
 
-/* DHAT JSON version 2, for Valgrind's dh_view.html and the Firefox Profiler. */
+/* DHAT JSON version 2, for Valgrind's dh_view.html and the Firefox Profiler.
+ * `tl`, the sum of lifetimes, is measured for blocks that were freed. For a block that is still live it is an estimate:
+ * births are not summed by site, so that each counts with half of the time that the program has run; and one that
+ * realloc took to another site, with the mean of those that ended at its first site (where none did, the same half):
+ *   tl = lifetime_sum * gone / lifetime_count + run / 2 * live,   gone = allocated - live blocks
+ * Where every block was freed tl is exact. Valgrind adds the true ages of live blocks. */
 MOD_ALLOC_EXPORT int mod_alloc_write_dhat_json(const char *path);
 MOD_ALLOC_EXPORT char *mod_alloc_dhat_json_string(void); /* mod_alloc_report_string_free */
 
