@@ -387,6 +387,7 @@ MODA_INLINE moda_heap *moda_heap_new_tracked(moda_heap *heap) {
     moda_heap *tracked = mi_heap_new();
     if (tracked) {
         tracked->keys[0] = heap->keys[0];
+        moda_mi_heap_will_absorb(heap->tld->heap_backing);
     }
     return tracked;
 }

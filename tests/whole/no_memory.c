@@ -10,7 +10,9 @@
 
 #include "whole.h"
 
-enum { BLOCKS = 100000, LARGE = 1 << 20, SMALL = 200 };
+/* mimalloc 2.4 has an address range of 1 GiB before the limit is set; large blocks leave up to their own size free in
+ * each 32 MiB of it, which the small ones fill. */
+enum { BLOCKS = 1000000, LARGE = 1 << 20, SMALL = 200 };
 static void *block[BLOCKS];
 
 static void limit_memory(bool is_limited) {
