@@ -61,9 +61,20 @@ MODA_INLINE uint16_t moda_live_fold(uint64_t words) {
 /* Loaded as they were stored: a wider load of two fresh words would wait for both to reach the cache. */
 typedef uint64_t __attribute__((may_alias)) moda_live_word;
 
-MODA_INLINE uint16_t moda_live_sum_of(const moda_live_header *header) {
+/* The same words, loaded once each: for who needs most of them. */
+typedef struct moda_live_words {
+    uint64_t birth, site_and_weight, requested_and_slot, size_and_sum, offset_and_unusable;
+} moda_live_words;
+
+MODA_INLINE moda_live_words moda_live_load(const moda_live_header *header) {
     const volatile moda_live_word *word = (const volatile moda_live_word *)(const volatile void *)header;
-    return moda_live_fold(word[1] ^ word[2] ^ word[3] ^ (word[4] & MODA_LIVE_SIZE_MAX) ^ word[5]);
+    return (moda_live_words){word[1], word[2], word[3], word[4], word[5]};
+}
+
+MODA_INLINE bool moda_live_are_intact(const moda_live_words *w) {
+    return moda_live_fold(w->birth ^ w->site_and_weight ^ w->requested_and_slot
+                          ^ (w->size_and_sum & MODA_LIVE_SIZE_MAX) ^ w->offset_and_unusable)
+           == w->size_and_sum >> 48;
 }
 
 /* What a header says after the block's end, in the second word: the first becomes the free list's link. */
@@ -73,6 +84,11 @@ MODA_INLINE uint64_t moda_live_tombstone_for(uint64_t check) {
 
 MODA_INLINE uint64_t moda_live_tombstone_of(const moda_live_header *header) {
     return moda_live_tombstone_for(moda_live_check_of(header));
+}
+
+/* The block ends, and its first word becomes the free list's link. Volatile for moda_live_write's reason. */
+MODA_INLINE void moda_live_bury_all_but_link(moda_live_header *header, uint64_t check) {
+    ((volatile moda_live_word *)(volatile void *)header)[1] = moda_live_tombstone_for(check);
 }
 
 /* The block ends: from now on this is no header. */
@@ -142,7 +158,8 @@ MODA_INLINE bool moda_live_is_header(const moda_live_header *header) {
 }
 
 MODA_INLINE bool moda_live_is_intact(const moda_live_header *header) {
-    return header->sum == moda_live_sum_of(header);
+    const moda_live_words words = moda_live_load(header);
+    return moda_live_are_intact(&words);
 }
 
 MODA_INLINE size_t moda_live_usable(const moda_live_header *header) {

@@ -82,10 +82,14 @@ static bool is_solo(const moda_shard *shard) {
 /* What all slots but the only thread's and the orphan's hold: it stands still while no thread comes or goes. */
 static moda_peak_mark held_by_ended;
 
-/* What is live besides the only thread's balance. */
+/* What is live besides the only thread's balance. Inlined: moda_shard_note_peak is a leaf then. */
+MODA_INLINE int64_t bytes_of_others(void) {
+    return moda_load_relaxed(&held_by_ended.bytes) + moda_shard_balance(moda_shard_orphan);
+}
+
 static moda_peak_mark others(void) {
     return (moda_peak_mark){
-        .bytes = moda_load_relaxed(&held_by_ended.bytes) + moda_shard_balance(moda_shard_orphan),
+        .bytes = bytes_of_others(),
         .count = moda_load_relaxed(&held_by_ended.count) + moda_shard_live(moda_shard_orphan),
     };
 }
@@ -203,7 +207,7 @@ void moda_shard_note_peak(moda_shard *shard, uint64_t now_ticks) {
     if (!is_solo(shard)) {
         return; /* known to the publish threshold only */
     }
-    const int64_t sum = others().bytes + moda_shard_balance(shard);
+    const int64_t sum = bytes_of_others() + moda_shard_balance(shard);
     if (sum > moda_load_relaxed(&header->peak_bytes)) {
         offer_solo(shard);
     } else if (sum == moda_load_relaxed(&header->peak_bytes)) {

@@ -159,15 +159,26 @@ MODA_INLINE void moda_site_note_own_sample(moda_shard *shard, uint8_t walk_end, 
     moda_own_add(&shard->size_samples[moda_site_size_class(sample->size)], sample->weight_fixed);
 }
 
+MODA_INLINE void moda_site_count_alloc_at(moda_site_delta *delta, const moda_sample *sample) {
+    const uint32_t seq = moda_site_begin_change(delta);
+    moda_site_add_alloc(&delta->counts, sample);
+    moda_site_end_change(delta, seq);
+}
+
+MODA_INLINE void moda_site_count_free_at(moda_site_delta *delta, const moda_sample *sample,
+                                         const moda_sample_end *end) {
+    const uint32_t seq = moda_site_begin_change(delta);
+    moda_site_add_free(&delta->counts, sample, end);
+    moda_site_end_change(delta, seq);
+}
+
 MODA_INLINE bool moda_site_try_count_alloc(const moda_shard *shard, moda_ref site,
                                            const moda_sample *sample) {
     moda_site_delta *delta = moda_site_find_delta(shard, site);
     if (moda_unlikely(delta == NULL)) {
         return false;
     }
-    const uint32_t seq = moda_site_begin_change(delta);
-    moda_site_add_alloc(&delta->counts, sample);
-    moda_site_end_change(delta, seq);
+    moda_site_count_alloc_at(delta, sample);
     return true;
 }
 
@@ -177,9 +188,7 @@ MODA_INLINE bool moda_site_try_count_free(const moda_shard *shard, moda_ref site
     if (moda_unlikely(delta == NULL || end->now_ticks >= moda_load_relaxed(&moda_site_next_calibration))) {
         return false;
     }
-    const uint32_t seq = moda_site_begin_change(delta);
-    moda_site_add_free(&delta->counts, sample, end);
-    moda_site_end_change(delta, seq);
+    moda_site_count_free_at(delta, sample, end);
     return true;
 }
 

@@ -16,7 +16,7 @@
  * A frame pointer is compared only where a later step went by it: in code that keeps none, the register holds
  * whatever the program computes with.
  *
- * One thread's, in memory of its slot. Used between enter and leave: who interrupts that (a signal handler) is kept out.
+ * One thread's, in memory of its slot, and used under its guard (hot/guard.h): signal handlers are kept out.
  */
 #ifndef MODA_UNWIND_MEMO_H
 #define MODA_UNWIND_MEMO_H
@@ -48,8 +48,7 @@ typedef struct moda_memo {
     uint32_t epoch;   /* of the rows that the walks went by */
     uint32_t generation;
     uint32_t next_way;
-    uint32_t is_busy;
-    uint64_t padding[5];
+    uint32_t padding[11];
     moda_memo_entry entry[MODA_MEMO_SETS * MODA_MEMO_WAYS];
     uint8_t ring[MODA_MEMO_RING_BYTES];
 } moda_memo;
@@ -64,20 +63,6 @@ void moda_memo_clear(moda_memo *memo);
  * not kept. */
 void moda_memo_keep(moda_memo *memo, const moda_unwind_start *start, const moda_unwind_thread *thread,
                     const moda_walk *walk, uint32_t value, uint32_t generation);
-
-MODA_INLINE bool moda_memo_enter(moda_memo *memo) {
-    if (moda_unlikely(memo->is_busy != 0)) {
-        return false;
-    }
-    memo->is_busy = 1;
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    return true;
-}
-
-MODA_INLINE void moda_memo_leave(moda_memo *memo) {
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    memo->is_busy = 0;
-}
 
 MODA_INLINE moda_memo_entry *moda_memo_set(moda_memo *memo, uintptr_t pc, uintptr_t sp) {
     const uint64_t hash = (pc ^ (sp << 20)) * UINT64_C(0x9e3779b97f4a7c15);
