@@ -33,8 +33,8 @@ static int64_t heap; /* weighted bytes live */
 static int64_t heap_peak;
 static moda_shard *shards[3];
 
-static void prepare(uint64_t sample_bytes) {
-    cr_assert(make_rooms(64 * MIB, 64, NULL));
+static void prepare_in(uint64_t memory_max, uint64_t sample_bytes) {
+    cr_assert(make_rooms(memory_max, 64, NULL));
     for (int i = 0; i < 3; i++) {
         shards[i] = moda_registry_take();
         shards[i]->sample_bytes = sample_bytes;
@@ -43,6 +43,10 @@ static void prepare(uint64_t sample_bytes) {
         models[i].site = intern_stack(shards[0], NULL, i);
         models[i].c.lifetime_min = UINT64_MAX;
     }
+}
+
+static void prepare(uint64_t sample_bytes) {
+    prepare_in(64 * MIB, sample_bytes);
 }
 
 /* What the slow path of free does first: a peak is noted before what follows it is counted. */
@@ -254,8 +258,8 @@ Test(site_deltas, a_lock_whose_holder_was_interrupted_is_not_waited_for, .timeou
     cr_assert_eq(c.alloc_samples, 1);
 }
 
-Test(site_deltas, changing_to_every_allocation_loses_nothing) {
-    prepare(5000);
+static void change_to_every_allocation(uint64_t memory_max, uint32_t entries) {
+    prepare_in(memory_max, 5000);
     const moda_sample sample = {.weight_fixed = MODA_COUNT_ONE, .size = 32, .requested = 20};
     moda_site_count_alloc(shards[0], models[0].site, &sample);
     cr_assert_eq(((moda_delta_cache *)moda_region_at(shards[0]->deltas))->entries, 64);
@@ -263,12 +267,20 @@ Test(site_deltas, changing_to_every_allocation_loses_nothing) {
     for (uint32_t i = 0; i < SITES; i++) {
         moda_site_count_alloc(shards[0], models[i].site, &sample);
     }
-    cr_assert_eq(((moda_delta_cache *)moda_region_at(shards[0]->deltas))->entries, 512);
+    cr_assert_eq(((moda_delta_cache *)moda_region_at(shards[0]->deltas))->entries, entries);
     for (uint32_t i = 0; i < SITES; i++) {
         moda_site_counts c;
         moda_site_read(models[i].site, &c);
         cr_assert_eq(c.alloc_samples, i == 0 ? 2 : 1);
     }
+}
+
+Test(site_deltas, changing_to_every_allocation_loses_nothing) {
+    change_to_every_allocation(64 * MIB, 2048);
+}
+
+Test(site_deltas, a_small_region_has_fewer_deltas) {
+    change_to_every_allocation(16 * MIB, 512);
 }
 
 Test(site_deltas, size_classes_are_powers_of_two) {
