@@ -230,6 +230,10 @@ void moda_shard_lower_mark(moda_shard *shard) {
     moda_shard_set_mark(shard);
 }
 
+MODA_COLD void moda_shard_raise_mark(moda_shard *shard) {
+    moda_shard_set_mark(shard);
+}
+
 /* More was freed since the mark was set than its word has room for: the mark goes down to the balance. */
 MODA_COLD void moda_shard_wrap(moda_shard *shard) {
     moda_shard_lower_mark(shard);

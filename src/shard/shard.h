@@ -126,8 +126,14 @@ MODA_INLINE void moda_shard_set_mark(moda_shard *shard) {
     moda_shard_seq_end(shard);
 }
 
-/* Sets the countdown without a change to any sum. */
+void moda_shard_raise_mark(moda_shard *shard); /* moda_shard_set_mark, in peak.c */
+
+/* Sets the countdown without a change to any sum. freed_mark goes up with it: where nothing is freed for long it stands
+ * ever farther above, and would run over its room. */
 MODA_INLINE void moda_shard_set_countdown(moda_shard *shard, int64_t bytes) {
+    if (moda_unlikely(moda_shard_freed_mark(shard) - moda_shard_countdown(shard) > MODA_WORD_BYTES_MAX / 4)) {
+        moda_shard_raise_mark(shard);
+    }
     const int64_t allocs = moda_load_relaxed(&shard->alloc_word);
     const uint64_t frees = moda_free_word_blocks(moda_load_relaxed(&shard->free_word));
     const uint64_t less = (uint64_t)(moda_alloc_word_bytes(allocs) - bytes);
