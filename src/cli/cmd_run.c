@@ -48,7 +48,7 @@ typedef struct run_state {
     /* afterwards */
     moda_profile *profile; /* of the program, or of all its processes; NULL = there is none */
     char kept[PATH_MAX];   /* the root's profile as a file; "" = not kept */
-    size_t processes, others, others_running;
+    size_t processes, others, others_running, images; /* images: what processes were before an exec */
     uint64_t others_bytes, others_peak;
 } run_state;
 
@@ -201,19 +201,23 @@ static size_t find_root(const run_state *run, const found *all, size_t count) {
     return root;
 }
 
-static void count_other(run_state *run, const moda_profile *profile) {
+static void count_other(run_state *run, const found *one) {
+    const moda_profile *const profile = one->profile;
     const moda_profile_process *const process = &profile->processes[0];
-    run->others++;
+    const bool is_image = strstr(moda_base_name(one->path), ".prof.exec") != NULL; /* mod_alloc.h, "Processes" */
+    run->images += is_image;
+    run->others += !is_image;
     run->others_bytes += profile->totals.total_bytes;
     if (profile->totals.peak_bytes > run->others_peak) {
         run->others_peak = profile->totals.peak_bytes;
     }
     run->others_running +=
-        process->pid != (uint32_t)run->end.pid && !process->exited_cleanly && is_running(process->pid);
+        !is_image && process->pid != (uint32_t)run->end.pid && !process->exited_cleanly && is_running(process->pid);
 }
 
 static size_t read_all(run_state *run, found **all) {
     size_t name_count, count = 0;
+    /* PID.prof; PID.prof.execN: before an exec; PID.prof.PID: of two name spaces that both have this pid */
     char **const names = moda_cli_scratch_list(&run->scratch, ".prof", &name_count);
     *all = calloc(name_count + 1, sizeof **all);
     for (size_t i = 0; i < name_count; i++) {
@@ -317,7 +321,7 @@ static void collect(run_state *run) {
     moda_cli_scratch_remove(&run->scratch);
     for (size_t i = 0; i < count; i++) {
         if (i != root) {
-            count_other(run, all[i].profile);
+            count_other(run, &all[i]);
         }
         if (all[i].profile != run->profile) {
             moda_profile_free(all[i].profile);
@@ -344,11 +348,18 @@ static moda_cli_stats stats_of(const run_state *run) {
 
 static void print_others(const run_state *run, moda_out *out) {
     char bytes[MODA_HUMAN_SIZE], peak[MODA_HUMAN_SIZE];
-    if (run->others == 0 || run->is_tree) {
+    if (run->others + run->images == 0 || run->is_tree) {
         return;
     }
-    moda_out_format(out, "  not counted: %zu other process%s of this run, %s allocated, largest peak %s",
-                    run->others, run->others == 1 ? "" : "es",
+    moda_out_text(out, "  not counted: ");
+    if (run->others > 0) {
+        moda_out_format(out, "%zu other process%s of this run", run->others, run->others == 1 ? "" : "es");
+    }
+    if (run->images > 0) {
+        moda_out_format(out, "%s%zu program%s that became another by exec", run->others > 0 ? " and " : "",
+                        run->images, run->images == 1 ? "" : "s");
+    }
+    moda_out_format(out, ", %s allocated, largest peak %s",
                     moda_human_bytes(bytes, (int64_t)run->others_bytes),
                     moda_human_bytes(peak, (int64_t)run->others_peak));
     if (run->others_running > 0) {

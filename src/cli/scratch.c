@@ -47,16 +47,11 @@ bool moda_cli_scratch_make(moda_cli_scratch *scratch, moda_error *error) {
                           strerror(errno));
 }
 
-static bool has_suffix(const char *name, const char *suffix) {
-    const size_t length = strlen(name), end = strlen(suffix);
-    return length >= end && strcmp(name + length - end, suffix) == 0;
-}
-
 static int by_name(const void *left, const void *right) {
     return strcmp(*(char *const *)left, *(char *const *)right);
 }
 
-char **moda_cli_scratch_list(const moda_cli_scratch *scratch, const char *suffix, size_t *count) {
+char **moda_cli_scratch_list(const moda_cli_scratch *scratch, const char *part, size_t *count) {
     char **names = NULL;
     *count = 0;
     DIR *const directory = opendir(scratch->path);
@@ -65,7 +60,7 @@ char **moda_cli_scratch_list(const moda_cli_scratch *scratch, const char *suffix
     }
     for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0
-            || !has_suffix(entry->d_name, suffix)) {
+            || strstr(entry->d_name, part) == NULL) {
             continue;
         }
         char **const grown = realloc(names, (*count + 1) * sizeof *names);

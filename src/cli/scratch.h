@@ -19,8 +19,8 @@ typedef struct moda_cli_scratch {
 /* Also removes those that a killed mod-alloc has left. */
 bool moda_cli_scratch_make(moda_cli_scratch *scratch, moda_error *error);
 
-/* Names (without directory) of the files in it that end in `suffix`, sorted; free each, and the array. */
-char **moda_cli_scratch_list(const moda_cli_scratch *scratch, const char *suffix, size_t *count);
+/* Names (without directory) of the files in it that have `part` in them, sorted; free each, and the array. */
+char **moda_cli_scratch_list(const moda_cli_scratch *scratch, const char *part, size_t *count);
 
 /* Removes it with all that is in it. */
 void moda_cli_scratch_remove(moda_cli_scratch *scratch);

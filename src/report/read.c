@@ -1055,12 +1055,23 @@ static bool read_timeline(reader *r) {
     return true;
 }
 
+/* A process that was killed or ended by _exit has noted its clock at its last slow path; a peak, or a point of the
+ * timeline, may be newer. */
+static void reach_newest_moment(moda_profile_process *p) {
+    if (p->duration_ns != 0 && p->peak_ns > p->duration_ns)
+        p->duration_ns = p->peak_ns;
+    for (size_t i = 0; p->duration_ns != 0 && i < p->timeline_count; i++)
+        if (p->timeline[i].time_ns > p->duration_ns)
+            p->duration_ns = p->timeline[i].time_ns;
+}
+
 /* ---- all of it ---- */
 
 static bool read_lists(reader *r) {
     read_clock(r);
     if (!read_facts(r) || !read_modules(r) || !read_threads(r) || !read_sites(r) || !read_timeline(r))
         return false;
+    reach_newest_moment(r->process);
     r->process->torn = r->torn;
     r->profile->totals = r->process->totals;
     r->profile->is_exact = r->process->sample_bytes == 1 && r->process->sample_changes == 0;

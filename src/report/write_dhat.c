@@ -221,8 +221,8 @@ static void put_head(moda_json *json, const moda_report *report, uint64_t end_us
     moda_json_uint(json, "tuth", process->short_lived_ns / 1000);
     moda_json_string(json, "cmd", process->command_line != NULL ? process->command_line : "");
     moda_json_uint(json, "pid", process->pid);
-    moda_json_uint(json, "tg", peak_us);
-    moda_json_uint(json, "te", end_us);
+    moda_json_int(json, "tg", moda_javascript_int((int64_t)peak_us));
+    moda_json_int(json, "te", moda_javascript_int((int64_t)end_us));
 }
 
 static int write_dhat(const moda_report *report, const moda_write_options *options, moda_out *out,

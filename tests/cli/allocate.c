@@ -7,6 +7,8 @@
  *   pass N SIZE      N blocks of SIZE bytes, each freed at once, from pass_blocks()
  *   threads N        N threads that allocate and free 100 blocks each, one after the other
  *   exit STATUS      ends
+ *   leave STATUS     ends by _exit
+ *   exec PROGRAM WORD...  becomes another program
  *   signal NUMBER    kills itself
  *   say TEXT         a line on standard output
  *   sleep SECONDS    waits
@@ -95,6 +97,11 @@ int main(int argc, char **argv) {
             i++;
         } else if (strcmp(word, "exit") == 0) {
             return (int)number;
+        } else if (strcmp(word, "leave") == 0) {
+            _exit((int)number);
+        } else if (strcmp(word, "exec") == 0) {
+            execv(argv[i + 1], argv + i + 1);
+            _exit(9);
         } else if (strcmp(word, "signal") == 0) {
             kill(getpid(), (int)number);
             pause();

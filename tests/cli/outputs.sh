@@ -28,6 +28,18 @@ expect_err "6 threads"
 try "$MOD_ALLOC" run -q --json - "$allocate" say hello
 expect_out hello '"alloc_count"'
 
+# a heap that grows far without one free
+for blocks in "100 1000000" "5 30000000" "400000 300" "4000 50000"; do
+    for mode in "--sample 0" "--sample 512K" --exact; do
+        # shellcheck disable=SC2086
+        try "$MOD_ALLOC" run -q $mode --json far.json "$allocate" keep $blocks
+        expect_equal "$mode, keep $blocks: current_bytes" "$(json far.json current_bytes)" "$(json far.json total_bytes)"
+        expect_equal "$mode, keep $blocks: peak_bytes" "$(json far.json peak_bytes)" "$(json far.json total_bytes)"
+        expect_equal "$mode, keep $blocks: peak_live_count" "$(json far.json peak_live_count)" "$(json far.json alloc_count)"
+        [ "$(json far.json total_bytes)" -gt 100000000 ] || fail "only $(json far.json total_bytes) bytes"
+    done
+done
+
 # the table, and silence
 try "$MOD_ALLOC" run "$allocate" keep 1000 64 say hello
 expect_status 0
@@ -84,6 +96,21 @@ expect_err "wrote mod-alloc.allocate."
 [ -s mod-alloc.allocate.*.csv ] || fail "run --format without --output: $(ls)"
 try "$MOD_ALLOC" report -o by-suffix.csv after.prof
 cmp -s by-suffix.csv report.csv || fail "the suffix .csv does not give what --format csv gives"
+
+# a program that ends by _exit: nothing is newer than its end, so that the peak is not either
+for size in 100 3000 1000000; do
+    try "$MOD_ALLOC" run -q -x -o left.prof "$allocate" keep 100 $size leave 3
+    expect_status 3
+    "$MOD_ALLOC" report --format json -o left.json left.prof
+    "$MOD_ALLOC" report --format dhat -o left.dhat.json left.prof
+    python3 - << 'PYTHON' || fail "a profile of blocks of $size has a moment behind its end"
+import json
+process, dhat = json.load(open("left.json"))["processes"][0], json.load(open("left.dhat.json"))
+assert not process["exited_cleanly"] and process["peak_ns"] <= process["duration_ns"], process
+assert all(p["time_ns"] <= process["duration_ns"] for p in process["timeline"]), process
+assert dhat["tg"] == process["peak_ns"] // 1000 and dhat["te"] == process["duration_ns"] // 1000
+PYTHON
+done
 
 # rows and filters
 for by in site function file module thread; do

@@ -25,9 +25,23 @@ try "$MOD_ALLOC" run --json exec.json sh -c "sleep 1.1; exec $allocate keep 1000
 expect_status 4
 [ "$(json exec.json live_count)" -ge 1000 ] || fail "after exec $(json exec.json live_count) blocks are shown"
 expect_equal "program after exec" "$(json exec.json program)" "$(readlink -f "$allocate")"
+expect_err "1 program that became another by exec, "
 
 try "$MOD_ALLOC" run --json quick.json sh -c "exec $allocate keep 1000 1024 exit 4"
 expect_equal "program after a quick exec" "$(json quick.json program)" "$(readlink -f "$allocate")"
+
+# what it was before is part of the sum, in the root process and in a child: bash forks, then calls exec
+try "$MOD_ALLOC" run --exact --tree --json images.json --output images.prof "$allocate" keep 700 1024 exec "$allocate" keep 40 1024
+expect_status 0
+live=$(json images.json live_count)
+[ "$live" -ge 740 ] && [ "$live" -lt 1000 ] || fail "both programs have $live live blocks, expected 740 and some"
+expect_equal "program of the sum after exec" "$(json images.json program)" "$(readlink -f "$allocate")"
+try "$MOD_ALLOC" run --exact --tree --json forked.json "$allocate" keep 700 1024 fork keep 40 1024 exec "$allocate" keep 5 1024
+expect_status 0
+live=$(json forked.json live_count)
+[ "$live" -ge 745 ] && [ "$live" -lt 1000 ] || fail "three programs have $live live blocks, expected 745 and some"
+try "$MOD_ALLOC" run --exact "$allocate" keep 700 1024 fork keep 40 1024 exec "$allocate" keep 5 1024
+expect_err "not counted: 1 other process of this run and 1 program that became another by exec, "
 
 # fork without exec: the child's own
 try "$MOD_ALLOC" run --json fork.json "$allocate" keep 1000 1024 fork keep 500 1024 exit 9
