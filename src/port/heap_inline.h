@@ -195,6 +195,16 @@ MODA_INLINE void moda_heap_age_retired(moda_heap *heap) {
     _mi_heap_collect_retired(heap, false);
 }
 
+/* Takes back what other threads have freed in this heap's full pages. mimalloc does this in its generic path, 2.4.1 each
+ * hundredth time there; but that path is taken seldom here, in the second heap only for samples, and large blocks, mostly
+ * samples, have a page each, full at once (four threads that free each other's blocks: 380 MiB resident instead of the
+ * 240 of plain mimalloc). */
+MODA_INLINE void moda_heap_take_back(moda_heap *heap) {
+    if (moda_unlikely(mi_atomic_load_ptr_relaxed(mi_block_t, &heap->thread_delayed_free) != NULL)) {
+        _mi_heap_delayed_free_partial(heap);
+    }
+}
+
 /* ---- blocks ---- */
 
 /* The page of a block that may be NULL: then NULL. The segment lies at p - 1 rounded down; for NULL that is negative, as
