@@ -204,15 +204,16 @@ static size_t find_root(const run_state *run, const found *all, size_t count) {
 static void count_other(run_state *run, const found *one) {
     const moda_profile *const profile = one->profile;
     const moda_profile_process *const process = &profile->processes[0];
-    const bool is_image = strstr(moda_base_name(one->path), ".prof.exec") != NULL; /* mod_alloc.h, "Processes" */
+    const bool is_image =
+        strstr(moda_base_name(one->path), ".prof.exec") != NULL; /* mod_alloc.h, "Processes" */
     run->images += is_image;
     run->others += !is_image;
     run->others_bytes += profile->totals.total_bytes;
     if (profile->totals.peak_bytes > run->others_peak) {
         run->others_peak = profile->totals.peak_bytes;
     }
-    run->others_running +=
-        !is_image && process->pid != (uint32_t)run->end.pid && !process->exited_cleanly && is_running(process->pid);
+    run->others_running += !is_image && process->pid != (uint32_t)run->end.pid && !process->exited_cleanly
+                           && is_running(process->pid);
 }
 
 static size_t read_all(run_state *run, found **all) {
