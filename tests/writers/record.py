@@ -3,7 +3,8 @@
 #
 # record.py LIBMOD_ALLOC.SO WRITE_REPORT INLINED FOLDER - records real programs, every allocation, writes each
 # recording in all formats, lets compare.py compare these, and compares blocks and requested bytes with Valgrind's
-# DHAT on the same command: whole-program totals, and each function's.
+# DHAT on the same command, allocated, at the heap's peak and at the end: whole-program totals, and each function's.
+# (At the end Valgrind must not have libc and libstdc++ free what they keep.)
 #
 # Valgrind leaves a block that realloc moves at its first site, we give it to the one that called realloc; both
 # count realloc as one more block of the new size. So totals are equal always, and functions are, but for those
@@ -13,6 +14,12 @@ from collections import Counter
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+# What is compared: Valgrind's bytes (its blocks have a k behind), our blocks and bytes.
+WHATS = {
+    "allocated": ("tb", ("allocated_count", "requested_bytes")),
+    "at the peak": ("gb", ("at_peak_count", "at_peak_requested_bytes")),
+    "at the end": ("eb", ("live_count", "live_requested_bytes")),
+}
 FRAME = re.compile(r"^0x([0-9a-f]+): (.+) \((?:in )?(.+?)(?::(\d+))?(?::(\d+))?\)$", re.I)
 SQL = """create table t(a integer primary key, b text, c real);
 with recursive n(i) as (select 1 union all select i+1 from n where i<3000) insert into t select i, hex(i*7919)||'-'||i, i*1.5 from n;
@@ -65,25 +72,27 @@ def key_of(name, place):
 
 
 def read_valgrind(path):
-    data, blocks, size = json.loads(path.read_text(errors="replace")), Counter(), Counter()
+    data, sums = json.loads(path.read_text(errors="replace")), {what: Counter() for what in WHATS}
     for pp in data["pps"]:
         frames = [FRAME.match(data["ftbl"][f]) for f in pp["fs"]]
         frames = [f for f in frames if f and "vgpreload" not in f[3]] or [None]
         key = key_of(frames[0][2], frames[0][3]) if frames[0] else "none"
-        blocks[key] += pp["tbk"]
-        size[key] += pp["tb"]
-    return blocks, size
+        for what, (valgrinds, _) in WHATS.items():
+            sums[what][key, "blocks"] += pp[valgrinds + "k"]
+            sums[what][key, "bytes"] += pp[valgrinds]
+    return sums
 
 
 def read_ours(path):
-    report, blocks, size = json.loads(path.read_text(encoding="utf-8")), Counter(), Counter()
+    report, sums = json.loads(path.read_text(encoding="utf-8")), {what: Counter() for what in WHATS}
     for row in report["rows"]:
         frame = report["frames"][row["stack"][0]]
         key = key_of(frame["function"] if frame["is_named"] else "???", frame["module"])
-        blocks[key] += row["values"]["allocated_count"]
-        size[key] += row["values"]["requested_bytes"]
+        for what, (_, ours) in WHATS.items():
+            sums[what][key, "blocks"] += row["values"][ours[0]]
+            sums[what][key, "bytes"] += row["values"][ours[1]]
     assert report["is_exact"] and report["site_totals"]["allocated_count"] == report["totals"]["alloc_count"]
-    return report, blocks, size
+    return report, sums
 
 
 def run(command, text, variables):
@@ -92,19 +101,24 @@ def run(command, text, variables):
     return done.stdout
 
 
-def against_valgrind(name, command, text, variables, moves, own, blocks, size):
-    run(["valgrind", "-q", "--tool=dhat", "--num-callers=100", f"--dhat-out-file={own / 'valgrind.json'}", *command], text,
-        variables)
-    v_blocks, v_size = read_valgrind(own / "valgrind.json")
-    differing = {k for k in set(blocks) | set(v_blocks) if (blocks[k], size[k]) != (v_blocks[k], v_size[k])}
-    totals = (sum(blocks.values()), sum(size.values()))
-    v_totals = (sum(v_blocks.values()), sum(v_size.values()))
-    is_fine = totals == v_totals and differing <= moves
-    print(f"{name}: {totals[0]} blocks, {totals[1]} bytes; Valgrind {v_totals[0]}, {v_totals[1]}; {len(blocks)} "
-          f"functions, {len(differing - moves)} differ" + (f" and {len(differing)} by realloc" if differing & moves else ""))
-    for k in sorted(differing - moves, key=lambda k: -abs(size[k] - v_size[k]))[:8]:
-        print(f"    {k}: {blocks[k]} blocks, {size[k]} bytes; Valgrind {v_blocks[k]}, {v_size[k]}")
-    return 0 if is_fine else 1
+def total(sums, unit):
+    return sum(value for key, value in sums.items() if key[1] == unit)
+
+
+def against_valgrind(name, command, text, variables, moves, own, ours):
+    run(["valgrind", "-q", "--tool=dhat", "--num-callers=100", "--run-libc-freeres=no", "--run-cxx-freeres=no",
+         f"--dhat-out-file={own / 'valgrind.json'}", *command], text, variables)
+    theirs, bad = read_valgrind(own / "valgrind.json"), 0
+    for what in WHATS:
+        differing = {k for k in set(ours[what]) | set(theirs[what]) if ours[what][k] != theirs[what][k]}
+        wrong = {k for k in differing if k[0] not in moves}
+        totals = [total(side[what], unit) for side in (ours, theirs) for unit in ("blocks", "bytes")]
+        bad += totals[:2] != totals[2:] or bool(wrong) or not totals[0]
+        print(f"{name}, {what}: {totals[0]} blocks, {totals[1]} bytes; Valgrind {totals[2]}, {totals[3]}; "
+              f"{len(ours[what]) // 2} functions, {len(wrong)} differ" + (", some by realloc" if differing - wrong else ""))
+        for k in sorted(wrong, key=lambda k: -abs(ours[what][k] - theirs[what][k]))[:8]:
+            print(f"    {k[0]}: {ours[what][k]} {k[1]}; Valgrind {theirs[what][k]}")
+    return 1 if bad else 0
 
 
 def check_inlined(report):
@@ -124,11 +138,11 @@ def record(name, command, text, moves, library, write_report, own):
     assert run(command, text, with_library) == run(command, text, variables), f"{name}: its output differs"
     subprocess.run([write_report, own / "recording", own], check=True, stdout=subprocess.DEVNULL)
     bad = subprocess.run([sys.executable, "-B", HERE / "compare.py", own]).returncode
-    report, blocks, size = read_ours(own / "report.json")
+    report, sums = read_ours(own / "report.json")
     if name == "cpp":
         check_inlined(report)
     if shutil.which("valgrind"):
-        bad += against_valgrind(name, command, text, variables, moves, own, blocks, size)
+        bad += against_valgrind(name, command, text, variables, moves, own, sums)
     return bad
 
 
