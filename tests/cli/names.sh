@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 #
 # names.sh - where names come from: separate debug files beside the program, by build id, from a debuginfod server if
-# and only if the user names one; another root; Rust's names and C++'s. Without them there is no name, never a wrong one.
+# and only if the user names one, and its progress on a terminal; another root; Rust's names and C++'s. Without them there is no name, never a wrong one.
 . "${0%/*}/check.sh"
 for tool in objcopy strip cc; do
     command -v $tool > /dev/null || { echo "no $tool here"; exit 0; }
@@ -77,6 +77,33 @@ export DEBUGINFOD_URLS="http://127.0.0.1:$(cat port)"
 if ldconfig -p | grep -q libdebuginfod; then
     named "from a debuginfod server"
     grep -q "$id/debuginfo" requests || fail "the server was not asked: $(cat requests)"
+fi
+kill $server
+
+# the progress of a slow look-up: on a terminal, and nothing of it in a pipe
+python3 - > slow 2> /dev/null << 'PYTHON' &
+import http.server, time
+class Slow(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        time.sleep(0.5)
+        self.send_error(404)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
+print(server.server_port, flush=True)
+server.serve_forever()
+PYTHON
+server=$!
+for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    [ -s slow ] && break
+    sleep 0.2
+done
+export DEBUGINFOD_URLS="http://127.0.0.1:$(cat slow)"
+if ldconfig -p | grep -q libdebuginfod && command -v script > /dev/null; then
+    export DEBUGINFOD_CACHE_PATH="$PWD/cache2"
+    try script -qec "$MOD_ALLOC report --allocated p.prof" /dev/null
+    expect_out "looking up names [#" "100 %"
+    export DEBUGINFOD_CACHE_PATH="$PWD/cache3"
+    try "$MOD_ALLOC" report --allocated p.prof
+    case $out$err in *"looking up"*) fail "progress in a pipe" ;; esac
 fi
 unset DEBUGINFOD_URLS
 kill $server
