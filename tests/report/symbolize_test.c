@@ -8,10 +8,12 @@
 #include "report/symbolize.h"
 
 #include <criterion/criterion.h>
+#include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -278,6 +280,26 @@ Test(symbolize, run_time_compiled_code_is_named_by_its_map_if_that_is_newer_than
     cr_assert_null(moda_symbolizer_perf_map_name(symbolizer, &process, 0x2000));
     moda_symbolizer_free(symbolizer);
     unlink(path);
+}
+
+/* The kernel's object has no file: the copy that this process has is taken, if it is the same. */
+Test(symbolize, the_kernels_object_is_named_if_it_is_this_kernels) {
+    const uint8_t *const image = (const uint8_t *)getauxval(AT_SYSINFO_EHDR); /* NOLINT */
+    void *const handle = dlopen("linux-vdso.so.1", RTLD_NOW | RTLD_NOLOAD);
+    const uint8_t *const function = handle != NULL ? dlsym(handle, "__vdso_clock_gettime") : NULL;
+    if (image == NULL || function == NULL)
+        cr_skip("no vDSO here, or of another machine");
+    moda_symbolizer *const symbolizer = new_symbolizer();
+    moda_profile_module module = {.path = "[vdso]"};
+    moda_lookup lookup = {.address = (uint64_t)(function - image)};
+    moda_symbolizer_look_up(symbolizer, &module, &lookup, 1, NULL, 0, 1, NULL);
+    cr_assert_not_null(lookup.symbols[0].function);
+    cr_assert_not_null(strstr(lookup.symbols[0].function, "clock_gettime"), "%s", lookup.symbols[0].function);
+    module.build_id_length = 20; /* all zeroes: another kernel's */
+    moda_symbolizer_look_up(symbolizer, &module, &lookup, 1, NULL, 0, 1, NULL);
+    cr_assert_null(lookup.symbols[0].function);
+    moda_symbolizer_free(symbolizer);
+    dlclose(handle);
 }
 
 /* Two objects that were mapped at the same place at different times. */
