@@ -129,8 +129,8 @@ MODA_INLINE void moda_site_end_change(moda_site_delta *delta, uint32_t seq) {
 }
 
 /* The set of two where a site's delta can be. */
-MODA_INLINE moda_site_delta *moda_site_set_of(moda_delta_cache *cache, moda_ref site) {
-    return &cache->delta[((site * UINT32_C(0x9e3779b1)) >> 16) & (cache->entries - 2)];
+MODA_INLINE moda_site_delta *moda_site_set_of(moda_delta_cache *deltas, moda_ref site) {
+    return &deltas->delta[((site * UINT32_C(0x9e3779b1)) >> 16) & (deltas->entries - 2)];
 }
 
 /* The calling thread's delta for a site; NULL if there is none (yet). */
