@@ -71,7 +71,15 @@ void moda_totals_since(const moda_shard *shard, const moda_counts *counts, const
     add_since(since, counts, base.alloc_count > from->alloc_count ? &base : from);
 }
 
+/* Slots are made by the block; one that no thread has had yet has counted nothing. */
+static bool is_unused(const moda_shard *shard) {
+    return moda_load_acquire(&shard->state) == MODA_SLOT_FREE && moda_load_relaxed(&shard->incarnation) == 0;
+}
+
 static void add_shard(moda_totals *totals, const moda_shard *shard) {
+    if (is_unused(shard)) {
+        return;
+    }
     moda_counts base, counts;
     load_base(shard, &base);
     moda_totals_of_shard(shard, &counts);
