@@ -153,7 +153,7 @@ moda_shard *moda_registry_take(void) {
     moda_shard *shard = find_slot_locked();
     if (shard) {
         shard->tid = moda_os_tid();
-        shard->incarnation++;
+        moda_store_relaxed(&shard->incarnation, shard->incarnation + 1); /* totals.c looks at it */
         shard->started_ticks = moda_ticks();
         shard->thread_windows = 0;
         moda_shard_set_mark(shard);
