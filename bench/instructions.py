@@ -50,10 +50,11 @@ def callgrind(spec, command, directory, still=None):
     out = os.path.join(directory, "cg")
     for old in glob.glob(out + "*"):
         os.unlink(old)
+    settings, command = without_env(command)
     # Valgrind itself must not be preloaded: it hands LD_PRELOAD on to the program it runs.
     done = subprocess.run(
         ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--"] + command,
-        env=environment(spec, still), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        env={**environment(spec, still), **settings}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         sys.exit(f"instructions.py: {' '.join(command)} under {spec}: status {done.returncode}\n{done.stderr[-2000:]}")
     return out, done.stderr
@@ -109,8 +110,19 @@ def program(spec, command, still=None):
 
 
 def words(command):
-    """A command as a list, with its leading `env NAME=VALUE ...` left to env."""
+    """A command as a list."""
     return shlex.split(command)
+
+
+def without_env(command):
+    """A command's leading `env NAME=VALUE ...` as settings, and what it runs: Valgrind does not follow env to it."""
+    settings = {}
+    if command[0] == "env":
+        command = command[1:]
+        while "=" in command[0]:
+            name, _, settings[name] = command[0].partition("=")
+            command = command[1:]
+    return settings, command
 
 
 def table(rows):
