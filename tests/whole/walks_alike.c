@@ -18,11 +18,13 @@ static __attribute__((noinline)) void *reach(unsigned level, unsigned turns) {
         p = malloc(SIZE);
         __asm__ volatile("# the allocation" : "+r"(p) : : "memory");
     } else if ((turns >> level & 1) != 0) {
+        __asm__ volatile("# one way" : "+r"(turns) : : "memory"); /* or the compiler makes one call of both */
         p = reach(level + 1, turns);
-        __asm__ volatile("# one way" : "+r"(p) : : "memory"); /* or the compiler makes one call of both */
+        __asm__ volatile("# and back" : "+r"(p) : : "memory");
     } else {
+        __asm__ volatile("# the other" : "+r"(turns) : : "memory");
         p = reach(level + 1, turns);
-        __asm__ volatile("# the other" : "+r"(p) : : "memory");
+        __asm__ volatile("# and back from there" : "+r"(p) : : "memory");
     }
     return p;
 }
