@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# Builds and runs all tests. With arguments: the named stages instead of gcc, asan and aarch64.
+# Builds and runs all tests, stage by stage. With arguments: the named stages alone.
 #
 #   gcc      all tests, as released; with it those built with ThreadSanitizer or laws of their own
 #   clang    what depends on the compiler; warnings of both are errors
@@ -79,7 +79,7 @@ stage_aarch64() {
 # shellcheck disable=SC2086
 install_missing $packages_build $packages_test
 mkdir -p "$build"
-[ $# -gt 0 ] || set -- gcc asan aarch64
+[ $# -gt 0 ] || set -- gcc asan aarch64 clang asserts
 for stage in "$@"; do
     case "$stage" in
     gcc | clang | asan | aarch64 | asserts) ;;
