@@ -366,7 +366,7 @@ def library(name):
 
 def plan_compare(bench):
     repeats = bench.pick(4, 20, 20)
-    return [Step("compare", "planted", bench.pick(20, 75, 120),
-                 lambda _: check_compare.planted(bench.build, bench.pick(12, 30, 60), not bench.is_quick), False),
+    return [Step("compare", "planted", bench.pick(20, 75, 75),
+                 lambda _: check_compare.planted(bench.build, bench.pick(12, 30, 30), not bench.is_quick), False),
             Step("compare", "the same", bench.pick(12, 140, 250),
                  lambda _: check_compare.the_same(bench.build, repeats, bench.pick(8, 12, 20)), False)]
