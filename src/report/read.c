@@ -479,6 +479,11 @@ static void read_shard(reader *r, moda_shard *shard, moda_profile_thread *thread
     memcpy(thread->walks, shard->walks, sizeof thread->walks);
 }
 
+/* Without a thought of overflow: a damaged profile holds any number. */
+static int64_t plus(int64_t a, int64_t b) {
+    return (int64_t)((uint64_t)a + (uint64_t)b);
+}
+
 /* A lone thread's highest balance lies in its shard until it publishes it: see layout.h at solo_epoch. */
 static void raise_lone_peak(const reader *r, const moda_shard *shard, int64_t others, int64_t others_live,
                             int64_t *peak, int64_t *peak_live) {
@@ -487,11 +492,11 @@ static void raise_lone_peak(const reader *r, const moda_shard *shard, int64_t ot
         return;
     const int64_t mark = (int64_t)((uint64_t)shard->budget - (uint64_t)shard->free_budget);
     const bool is_pending = shard->pending.bytes > mark;
-    const int64_t candidate = others + (is_pending ? shard->pending.bytes : mark);
+    const int64_t candidate = plus(others, is_pending ? shard->pending.bytes : mark);
     if (candidate <= *peak)
         return;
     *peak = candidate;
-    *peak_live = others_live + (is_pending ? shard->pending.count : shard->mark_live);
+    *peak_live = plus(others_live, is_pending ? shard->pending.count : shard->mark_live);
 }
 
 static bool walk_shards(reader *r, size_t *slots) {
