@@ -21,7 +21,6 @@ import glob
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -54,7 +53,8 @@ def callgrind(spec, command, directory, still=None):
     # Valgrind itself must not be preloaded: it hands LD_PRELOAD on to the program it runs.
     done = subprocess.run(
         ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--"] + command,
-        env={**environment(spec, still), **settings}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        env={**environment(spec, still), **settings}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         sys.exit(f"instructions.py: {' '.join(command)} under {spec}: status {done.returncode}\n{done.stderr[-2000:]}")
     return out, done.stderr
@@ -107,11 +107,6 @@ def program(spec, command, still=None):
         out, _ = callgrind(spec, command, directory, still)
         with open(out) as dump:
             return counted(dump.read())
-
-
-def words(command):
-    """A command as a list."""
-    return shlex.split(command)
 
 
 def without_env(command):

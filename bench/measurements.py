@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -103,7 +104,7 @@ def plan_instructions(bench):
 
     def whole(command):
         modes = [mode for mode in specs if mode != "exact" or bench.set == "full"]
-        counts = on_all_cores(lambda spec: instructions.program(spec, instructions.words(command), still), modes)
+        counts = on_all_cores(lambda spec: instructions.program(spec, shlex.split(command), still), modes)
         return {"plain": counts["plain"], **{m: counts[m] / counts["plain"] for m in modes if m != "plain"}}
 
     found = programs.available(bench.inputs, bench.bin)
@@ -293,7 +294,7 @@ def plan_memory(bench):
     found = {n: c for n, c in chosen_programs(bench).items() if n not in ("redis", "javac")}  # several processes
     runs = bench.pick(1, 3, 5)
     return [Step("memory", name, 1.5 * runs, lambda _, c=c: {
-        mode: memory.at_end(instructions.words(c), variables, runs) for mode, variables in specs.items()}, False)
+        mode: memory.at_end(shlex.split(c), variables, runs) for mode, variables in specs.items()}, False)
             for name, c in found.items()]
 
 

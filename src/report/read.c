@@ -437,8 +437,12 @@ static bool read_modules(reader *r) {
 
 /* ---- threads ---- */
 
+/* Neither thinks of overflow: a damaged profile holds any number. */
 static int64_t difference(uint64_t a, uint64_t b) {
     return (int64_t)(a - b);
+}
+static int64_t plus(int64_t a, int64_t b) {
+    return (int64_t)((uint64_t)a + (uint64_t)b);
 }
 
 static void read_shard(reader *r, moda_shard *shard, moda_profile_thread *thread) {
@@ -479,18 +483,13 @@ static void read_shard(reader *r, moda_shard *shard, moda_profile_thread *thread
     memcpy(thread->walks, shard->walks, sizeof thread->walks);
 }
 
-/* Without a thought of overflow: a damaged profile holds any number. */
-static int64_t plus(int64_t a, int64_t b) {
-    return (int64_t)((uint64_t)a + (uint64_t)b);
-}
-
 /* A lone thread's highest balance lies in its shard until it publishes it: see layout.h at solo_epoch. */
 static void raise_lone_peak(const reader *r, const moda_shard *shard, int64_t others, int64_t others_live,
                             int64_t *peak, int64_t *peak_live) {
     if (r->header.threads_now != 1 || shard->state != MODA_SLOT_TAKEN
         || shard->mark_epoch != r->header.solo_epoch)
         return;
-    const int64_t mark = (int64_t)((uint64_t)shard->budget - (uint64_t)shard->free_budget);
+    const int64_t mark = difference((uint64_t)shard->budget, (uint64_t)shard->free_budget);
     const bool is_pending = shard->pending.bytes > mark;
     const int64_t candidate = plus(others, is_pending ? shard->pending.bytes : mark);
     if (candidate <= *peak)
@@ -552,8 +551,8 @@ static bool read_threads(reader *r) {
             p->totals.free_count += thread->stats.free_count;
             p->totals.total_bytes += thread->stats.total_bytes;
             p->totals.requested_bytes += thread->stats.requested_bytes;
-            current = difference((uint64_t)current, 0 - (uint64_t)thread->balance_bytes);
-            live = difference((uint64_t)live, 0 - (uint64_t)thread->balance_count);
+            current = plus(current, thread->balance_bytes);
+            live = plus(live, thread->balance_count);
             p->samples += thread->samples;
             p->dropped += thread->dropped;
             for (int k = 0; k < 6; k++)

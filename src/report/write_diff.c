@@ -157,18 +157,15 @@ static void write_folded(const moda_diff *diff, const moda_write_options *option
     }
 }
 
-/* ---- the table ---- */
-
-static void write_text(const moda_diff *diff, const moda_write_options *options, moda_out *out) {
-    moda_text_diff(diff, options, out);
-}
+/* ---- which of them ---- */
 
 bool moda_diff_write(const moda_diff *diff, const char *format, const moda_write_options *options,
                      moda_out *out) {
     static const struct {
         const char *name;
         void (*write)(const moda_diff *diff, const moda_write_options *options, moda_out *out);
-    } table[] = {{"text", write_text}, {"json", write_json}, {"csv", write_csv}, {"folded", write_folded}};
+    } table[] = {
+        {"text", moda_text_diff}, {"json", write_json}, {"csv", write_csv}, {"folded", write_folded}};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
         if (strcmp(table[i].name, format) != 0)
             continue;

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # names.sh - where names come from: separate debug files beside the program, by build id, from a debuginfod server if
-# and only if the user names one, and its progress on a terminal; another root; Rust's names and C++'s. Without them there is no name, never a wrong one.
+# and only if the user names one, and its progress on a terminal; another root; Rust's names and C++'s. Without them
+# there is no name, never a wrong one.
 . "${0%/*}/check.sh"
 for tool in objcopy strip cc; do
     command -v $tool > /dev/null || { echo "no $tool here"; exit 0; }
@@ -57,6 +58,12 @@ named "under another root" --root "$PWD/image"
 mv "image$PWD/bin/stripped" bin/
 
 # debuginfod
+await() { # FILE: until something is in it
+    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+        [ -s "$1" ] && break
+        sleep 0.2
+    done
+}
 mkdir -p "server/buildid/$id"
 cp store/stripped.debug "server/buildid/$id/debuginfo"
 python3 - > port 2> requests << 'PYTHON' &
@@ -66,10 +73,7 @@ print(server.server_port, flush=True)
 server.serve_forever()
 PYTHON
 server=$!
-for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-    [ -s port ] && break
-    sleep 0.2
-done
+await port
 export DEBUGINFOD_CACHE_PATH="$PWD/cache"
 unnamed "without DEBUGINFOD_URLS"
 [ -s requests ] && fail "a server was asked that nobody named: $(cat requests)"
@@ -92,10 +96,7 @@ print(server.server_port, flush=True)
 server.serve_forever()
 PYTHON
 server=$!
-for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-    [ -s slow ] && break
-    sleep 0.2
-done
+await slow
 export DEBUGINFOD_URLS="http://127.0.0.1:$(cat slow)"
 if ldconfig -p | grep -q libdebuginfod && command -v script > /dev/null; then
     export DEBUGINFOD_CACHE_PATH="$PWD/cache2"

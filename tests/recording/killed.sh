@@ -3,23 +3,23 @@
 #
 # killed.sh LIBRARY COMMAND_LINE WORK
 #
-# A program that records every allocation is killed with SIGKILL at twelve random moments; each time its profile reads
-# without complaint, has call sites, and their sums are those of the counters to within the one block that was just being
-# counted.
+# A program that records every allocation is killed with SIGKILL at twelve random moments of its loop; each time its
+# profile reads without complaint, has call sites, and their sums are those of the counters to within the one block that
+# was just being counted.
 set -eu
 library=$1 mod_alloc=$2 work=$3
 rm -rf "$work"
 mkdir -p "$work"
-program='my @keep; for (my $i = 0; ; $i++) { $keep[$i % 5000] = { n => $i, s => "x" x ($i % 300) }; }'
+program='$| = 1; print "on\n"; my @keep; for (my $i = 0; ; $i++) { $keep[$i % 5000] = { n => $i, s => "x" x ($i % 300) }; }'
 round=0
 while [ $round -lt 12 ]; do
     round=$((round + 1))
     pause=$(od -An -N4 -tu4 /dev/urandom | awk '{ print $1 % 600000 / 1000000 }')
     profile=$work/$round.prof
-    LD_PRELOAD=$library MOD_ALLOC_SAMPLE=1 MOD_ALLOC_PROFILE=$profile perl -e "$program" &
+    LD_PRELOAD=$library MOD_ALLOC_SAMPLE=1 MOD_ALLOC_PROFILE=$profile perl -e "$program" >"$work/$round.on" &
     pid=$!
     tries=0
-    while [ ! -s "$profile" ] && [ $tries -lt 500 ]; do
+    while [ ! -s "$work/$round.on" ] && [ $tries -lt 500 ]; do
         sleep 0.01
         tries=$((tries + 1))
     done

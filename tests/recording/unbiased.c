@@ -15,7 +15,6 @@
  */
 #include "mod_alloc.h"
 
-#include <malloc.h>
 #include <math.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -31,15 +30,8 @@ extern char **environ;
 static volatile size_t zero; /* keeps the compiler from knowing a size */
 static double size_of[SITES];
 
+/* The size of a block is what was counted; malloc_usable_size is less for one that lies inside a larger one. */
 #define SITE(number, call)                                                                                   \
-    static __attribute__((noinline)) void *site_##number(void) {                                             \
-        void *p = call;                                                                                      \
-        size_of[number] = (double)malloc_usable_size(p);                                                     \
-        __asm__ volatile("" : "+r"(p) : : "memory");                                                         \
-        return p;                                                                                            \
-    }
-/* Of a block that lies inside a larger one, malloc_usable_size is less than what is counted. */
-#define SITE_ALIGNED(number, call)                                                                           \
     static __attribute__((noinline)) void *site_##number(void) {                                             \
         mod_alloc_stats before, after;                                                                       \
         mod_alloc_thread_snapshot(&before);                                                                  \
@@ -52,10 +44,10 @@ static double size_of[SITES];
 SITE(0, malloc(8 + zero))
 SITE(1, malloc(48 + zero))
 SITE(2, calloc(1, 400 + zero))
-SITE_ALIGNED(3, aligned_alloc(256, 4096 + zero))
+SITE(3, aligned_alloc(256, 4096 + zero))
 SITE(4, malloc(65536 + zero))
 SITE(5, realloc(NULL, 524288 + zero))
-SITE_ALIGNED(6, aligned_alloc(4096, 1048576 + zero))
+SITE(6, aligned_alloc(4096, 1048576 + zero))
 SITE(7, calloc(8388608 + zero, 1))
 SITE(8, malloc(3000 + zero))
 SITE(9, realloc(site_8(), 20000 + zero))  /* moves */
