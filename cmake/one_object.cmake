@@ -1,6 +1,7 @@
 # cmake -DLINKER= -DOBJCOPY= -DMAP= -DOUTPUT= -DOBJECTS= -P one_object.cmake
 #
-# Joins objects into one, in which only the names of a linker version script stay global.
+# Joins objects into one, in which only the names of a linker version script stay global, and all code lies in a section
+# of its own: entry/signals.c asks whether an address is ours.
 file(STRINGS ${MAP} lines)
 set(names "")
 set(is_global FALSE)
@@ -18,4 +19,8 @@ if(names STREQUAL "")
 endif()
 file(WRITE ${OUTPUT}.names "${names}")
 execute_process(COMMAND ${LINKER} -r -o ${OUTPUT} ${OBJECTS} COMMAND_ERROR_IS_FATAL ANY)
-execute_process(COMMAND ${OBJCOPY} --keep-global-symbols=${OUTPUT}.names ${OUTPUT} COMMAND_ERROR_IS_FATAL ANY)
+set(renames "")
+foreach(section .text .text.unlikely .text.hot .text.startup .text.exit)
+  list(APPEND renames --rename-section ${section}=moda_text)
+endforeach()
+execute_process(COMMAND ${OBJCOPY} --keep-global-symbols=${OUTPUT}.names ${renames} ${OUTPUT} COMMAND_ERROR_IS_FATAL ANY)

@@ -13,7 +13,10 @@
  *              which count, but are not in malloc_usable_size.) Times are nanoseconds of CLOCK_MONOTONIC unless named otherwise.
  * Threads      every function may be called from any thread at any time, also while others allocate.
  * Signals      functions marked [signal-safe] may be called from a signal handler. malloc and free themselves may be
- *              called from a handler that did not interrupt them in its own thread (POSIX allows less).
+ *              called from any handler that was set by sigaction, signal, bsd_signal, sysv_signal or sigset, also from
+ *              one that has interrupted malloc or free (POSIX allows less, and so does glibc). For that, these functions
+ *              are mod-alloc's too: they pass on to libc's. What such a handler allocates while malloc is interrupted
+ *              counts as ever, but belongs to no call site. An alignment above 8 MiB is refused there.
  * Allocation   no function here allocates from malloc unless it says so.
  */
 #ifndef MOD_ALLOC_H

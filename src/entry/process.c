@@ -12,6 +12,7 @@
 #include "base/lock.h"
 #include "base/options.h"
 #include "entry/exit.h"
+#include "entry/signals.h"
 #include "live/header.h"
 #include "mod_alloc.h"
 #include "os/os.h"
@@ -142,8 +143,8 @@ static void finish(void) {
     }
     if (!is_finished && moda_region()) {
         is_finished = true;
-        if (moda_shard_of_thread) {
-            moda_shard_publish(moda_shard_of_thread);
+        if (moda_shard_mine()) {
+            moda_shard_publish(moda_shard_mine());
         }
         moda_exit_report();
         moda_region_finish(status_of_exit);
@@ -157,6 +158,7 @@ static void before_quick_exit(void) {
 __attribute__((constructor(101))) static void load(void) {
     moda_attach();
     moda_track_program_begins();
+    moda_signals_begin();
     pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
     on_exit(note_status, NULL);
     at_quick_exit(before_quick_exit);

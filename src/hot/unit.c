@@ -54,6 +54,7 @@
 #include "hot/guard.h"
 #include "hot/attach.inc"
 #include "hot/count.inc"
+#include "hot/handler.inc"
 #include "hot/track.inc"
 #include "hot/every.inc"
 #include "hot/slow.inc"

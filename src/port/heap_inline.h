@@ -346,6 +346,40 @@ MODA_INLINE void *moda_heap_malloc(moda_heap *heap, size_t size) {
     return size <= MODA_SIZE_MAX ? moda_heap_malloc_generic(heap, rounded) : NULL;
 }
 
+/* ---- apart from the thread's heap ---- */
+
+/* From now on the calling thread has the empty heap: no fast path is reached, and the slow ones see it. */
+MODA_INLINE void moda_heap_step_aside(void) {
+    _mi_heap_default = (mi_heap_t *)&_mi_heap_empty;
+}
+
+MODA_INLINE void moda_heap_step_back(moda_heap *heap) {
+    _mi_heap_default = heap;
+}
+
+/* A block of at least `size` bytes that touches no heap, whatever the thread was doing to its own; *room: its bytes. Its
+ * page is marked. NULL if there is no memory. */
+MODA_INLINE void *moda_block_apart(size_t size, size_t *room) {
+    mi_page_t *page = moda_mi_page_apart(_mi_os_good_alloc_size(size));
+    if (!page) {
+        return NULL;
+    }
+    mi_atomic_store_release(&_mi_page_segment(page)->thread_id, (uintptr_t)0);
+    page->reserved = page->capacity = 1;
+    page->used = 1;
+    moda_page_mark(page);
+    *room = moda_page_block_size(page);
+    return moda_mi_page_start(page);
+}
+
+/* Any thread. */
+MODA_INLINE void moda_block_free_apart(void *block) {
+    mi_page_t *page = moda_page_of(block);
+    moda_page_push(page, block);
+    mi_page_set_has_aligned(page, false);
+    _mi_segment_page_free(page, true, &moda_mi_segments_apart);
+}
+
 /* ---- alignment ---- */
 
 /* The size to ask for, so that each block of the class is aligned by its place; 0 if there is none that is no larger

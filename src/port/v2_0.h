@@ -68,5 +68,21 @@ MODA_INLINE void moda_mi_heap_will_absorb(mi_heap_t *heap) {
     (void)heap; /* 2.0.9 keeps no sum of the full pages */
 }
 
+/* Pages with one block each, in a segment of their own that belongs to no thread. Nothing of a heap is read or written,
+ * and the arenas below are lock-free. Of what mimalloc keeps for a thread's segments only sums are written for one such:
+ * shared by whoever comes here, since nobody reads them. */
+static mi_os_tld_t moda_mi_os_apart = {.stats = &_mi_stats_main};
+static mi_segments_tld_t moda_mi_segments_apart = {.stats = &_mi_stats_main, .os = &moda_mi_os_apart};
+
+MODA_INLINE mi_page_t *moda_mi_page_apart(size_t size) {
+    return mi_segment_huge_page_alloc(size, 0, _mi_arena_id_none(), &moda_mi_segments_apart,
+                                      &moda_mi_os_apart);
+}
+
+MODA_INLINE void *moda_mi_page_start(mi_page_t *page) {
+    size_t size;
+    return _mi_segment_page_start(_mi_page_segment(page), page, &size);
+}
+
 /* Hands unused memory back only when told to: the slow path does, on a timer. */
 #define MODA_HEAP_COLLECT_INTERVAL_MS 250

@@ -71,5 +71,23 @@ MODA_INLINE void moda_mi_heap_will_absorb(mi_heap_t *heap) {
     }
 }
 
+/* Pages with one block each, in a segment of their own that belongs to no thread. Nothing of a heap is read or written,
+ * and the arenas below are lock-free. Of what mimalloc keeps for a thread's segments only sums are written for one such:
+ * shared by whoever comes here, since nobody reads them. */
+static mi_segments_tld_t moda_mi_segments_apart = {.subproc = &mi_subproc_default, .stats = &_mi_stats_main};
+
+MODA_INLINE mi_page_t *moda_mi_page_apart(size_t size) {
+    mi_page_t *page = mi_segment_huge_page_alloc(size, 0, _mi_arena_id_none(), &moda_mi_segments_apart);
+    if (page) {
+        size_t page_size;
+        page->page_start = _mi_segment_page_start(_mi_page_segment(page), page, &page_size);
+    }
+    return page;
+}
+
+MODA_INLINE void *moda_mi_page_start(mi_page_t *page) {
+    return page->page_start;
+}
+
 /* 2.4.1 gives memory back by itself, but only while the generic path runs; now and then we ask. */
 #define MODA_HEAP_COLLECT_INTERVAL_MS 500

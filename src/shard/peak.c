@@ -308,7 +308,7 @@ void moda_peak_reset(moda_shard *mine) {
 void moda_peak_fork_child(void) {
     moda_region_header *header = moda_region();
     moda_store_relaxed(&header->solo_epoch, header->solo_epoch + 1);
-    moda_shard *mine = moda_shard_of_thread;
+    moda_shard *mine = moda_shard_mine();
     if (mine) {
         publish_others();
         begin_solo(mine);

@@ -24,6 +24,7 @@
 enum { SLOTS_FIRST = 8, SLOTS_LATER = 32, LOOK_FOR_DEAD_FROM = 8, LOOK_AT_MOST = 64 };
 
 MODA_TLS moda_shard *moda_shard_of_thread;
+MODA_TLS moda_shard *moda_shard_set_aside;
 moda_shard *moda_shard_orphan;
 
 static moda_lock registry_lock;
@@ -247,7 +248,7 @@ void moda_registry_fork_child(void) {
     for (uint32_t i = 1; i < header->slot_count; i++) {
         moda_shard *shard = moda_registry_slot(i);
         forget_samples(shard);
-        if (shard == moda_shard_of_thread) {
+        if (shard == moda_shard_mine()) {
             shard->tid = moda_os_tid();
         } else if (shard->state == MODA_SLOT_TAKEN) {
             if ((shard->seq & 1) != 0) {
@@ -257,7 +258,7 @@ void moda_registry_fork_child(void) {
             shard->thread_windows = 0;
         }
     }
-    header->threads_now = moda_shard_of_thread ? 1 : 0;
+    header->threads_now = moda_shard_mine() ? 1 : 0;
     header->threads_ever = header->threads_now;
     set_bases_locked();
     moda_peak_fork_child();

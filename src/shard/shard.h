@@ -39,6 +39,14 @@ _Static_assert(MODA_COUNTDOWN_MAX < 1 << MODA_WORD_BLOCK_SHIFT
 /* The calling thread's shard; NULL before its first allocation and after its last destructor. */
 extern MODA_TLS moda_shard *moda_shard_of_thread MODA_HIDDEN;
 
+/* While a signal handler runs that has interrupted our own code, that is NULL, and this is the thread's. */
+extern MODA_TLS moda_shard *moda_shard_set_aside MODA_HIDDEN;
+
+MODA_INLINE moda_shard *moda_shard_mine(void) {
+    moda_shard *shard = moda_shard_of_thread;
+    return moda_likely(shard != NULL) ? shard : moda_shard_set_aside;
+}
+
 /* Counts what no thread's shard can: allocations of threads past their end. Atomic. */
 extern moda_shard *moda_shard_orphan MODA_HIDDEN;
 

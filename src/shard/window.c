@@ -78,7 +78,7 @@ static void fill_own_counts(mod_alloc_stats *stats, const moda_shard *shard, con
 }
 
 void mod_alloc_thread_snapshot(mod_alloc_stats *stats) {
-    const moda_shard *shard = moda_shard_of_thread;
+    const moda_shard *shard = moda_shard_mine();
     if (!shard) {
         memset(stats, 0, sizeof *stats);
         return;
@@ -198,7 +198,7 @@ moda_peak_mark moda_shard_thread_peak(const moda_shard *shard) {
 
 void mod_alloc_thread_profiler_stop(mod_alloc_profiler *profiler, mod_alloc_stats *stats) {
     window *w = (window *)profiler;
-    moda_shard *shard = w->is_open ? moda_shard_of_thread : NULL;
+    moda_shard *shard = w->is_open ? moda_shard_mine() : NULL;
     if (stats) {
         memset(stats, 0, sizeof *stats);
     }

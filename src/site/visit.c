@@ -117,8 +117,8 @@ size_t mod_alloc_call_sites(mod_alloc_call_site_visitor *visitor, void *context)
     if (!has_sites()) {
         return 0;
     }
-    if (moda_shard_of_thread != NULL) {
-        moda_shard_publish(moda_shard_of_thread); /* if the peak is now, it is known to be */
+    if (moda_shard_mine() != NULL) {
+        moda_shard_publish(moda_shard_mine()); /* if the peak is now, it is known to be */
     }
     const view now = view_of_now();
     mod_alloc_call_site description;

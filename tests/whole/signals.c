@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * signals.c - malloc, realloc and free in signal handlers: raised between two calls of malloc, and in a storm
- * of a timer. A handler that interrupted malloc itself may not allocate (as with any malloc: POSIX), but it may
- * read the counters; one that interrupted anything else, mod_alloc's own functions too, may do as it likes. No
- * block is given out twice, no content is lost, and the counters are exact.
+ * of a timer, which interrupts malloc itself, too. No block is given out twice, no content is lost, and the counters are
+ * exact. `storm`: two timers, whose handlers interrupt each other; `storm_on_stack`: one of them on a stack of its own.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -33,8 +32,6 @@ static void handler(int signal_number) {
     mod_alloc_thread_snapshot(&stats);
     if (is_in_malloc) {
         handled_in_malloc++;
-        errno = kept_errno;
-        return;
     }
     for (int i = 0; i < 3; i++) {
         const size_t slot = whole_random(&handler_state) % HANDLER_BLOCKS;
@@ -69,11 +66,34 @@ static void handler(int signal_number) {
     errno = kept_errno;
 }
 
+/* Comes in the middle of the other handler, too. */
+static volatile int64_t nested, nested_pairs;
+
+static void second_handler(int signal_number) {
+    (void)signal_number;
+    const int kept_errno = errno;
+    unsigned char *block[3];
+    for (int i = 0; i < 3; i++) {
+        block[i] = malloc(40 + (size_t)i * 700);
+        NEED(block[i] != NULL, "no block in a handler");
+        memset(block[i], 0xC0 + i, 40 + (size_t)i * 700);
+    }
+    for (int i = 0; i < 3; i++) {
+        NEED(block[i][0] == 0xC0 + i && block[i][39 + i * 700] == 0xC0 + i,
+             "a handler's block is another's, too");
+        free(block[i]);
+    }
+    nested_pairs += 3;
+    nested++;
+    errno = kept_errno;
+}
+
 static void block_signals(int how) {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGALRM);
     sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGVTALRM);
     pthread_sigmask(how, &set, NULL);
 }
 
@@ -134,8 +154,8 @@ static void work(int turns, bool raises, whole_change *done) {
 static void check_counts(const char *what, const mod_alloc_stats *before, const whole_change *done) {
     const mod_alloc_stats after = whole_now();
     const whole_change found = whole_changed(before, &after);
-    CHECK_EQ(found.alloc_count, done->alloc_count + handler_allocs + handler_reallocs, what);
-    CHECK_EQ(found.free_count, done->free_count + handler_frees, what);
+    CHECK_EQ(found.alloc_count, done->alloc_count + handler_allocs + handler_reallocs + nested_pairs, what);
+    CHECK_EQ(found.free_count, done->free_count + handler_frees + nested_pairs, what);
     CHECK_EQ(found.live_count, done->live_count + handler_allocs - handler_frees, what);
     int64_t bytes = 0;
     for (size_t i = 0; i < HANDLER_BLOCKS; i++) {
@@ -154,10 +174,19 @@ static void free_the_handlers_blocks(void) {
 
 int main(int count, char **argument) {
     whole_begin();
-    const bool storm = count > 1 && strcmp(argument[1], "storm") == 0;
+    const bool storm = count > 1 && strncmp(argument[1], "storm", 5) == 0;
     struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    if (count > 1 && strcmp(argument[1], "storm_on_stack") == 0) {
+        static char space[64 * 1024];
+        const stack_t stack = {.ss_sp = space, .ss_size = sizeof space};
+        NEED(sigaltstack(&stack, NULL) == 0, "sigaltstack");
+        action.sa_flags |= SA_ONSTACK;
+    }
     sigaction(SIGUSR1, &action, NULL);
     sigaction(SIGALRM, &action, NULL);
+    action.sa_handler = second_handler;
+    action.sa_flags = SA_RESTART; /* on the main stack, where the other is on its own */
+    sigaction(SIGVTALRM, &action, NULL);
     mod_alloc_stats before = whole_now();
     whole_change done = {0};
     if (!storm) {
@@ -168,13 +197,16 @@ int main(int count, char **argument) {
     } else {
         const struct itimerval every = {.it_interval = {.tv_usec = 100}, .it_value = {.tv_usec = 100}};
         setitimer(ITIMER_REAL, &every, NULL);
+        setitimer(ITIMER_VIRTUAL, &every, NULL);
         for (int i = 0; i < 100 && (handled < 3000 || handled_in_malloc < 1000); i++) {
             work(100000, false, &done);
         }
         const struct itimerval never = {0};
         setitimer(ITIMER_REAL, &never, NULL);
+        setitimer(ITIMER_VIRTUAL, &never, NULL);
         block_signals(SIG_BLOCK);
         CHECK(handled > 200, "only %" PRId64 " signals outside malloc", handled);
+        CHECK(nested > 50, "only %" PRId64 " signals of the other kind", nested);
         CHECK(handled_in_malloc > 200, "only %" PRId64 " signals in malloc", handled_in_malloc);
         check_counts("a storm of signals", &before, &done);
         free_the_handlers_blocks();

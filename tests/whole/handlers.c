@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * handlers.c - what a program sees of its signal handlers, which are called through ours.
+ *
+ *   semantics     sigaction, signal and their older kin say and do what glibc's manual says
+ *   exits         a handler that has interrupted malloc ends the program by exit, whose handlers allocate much
+ *   other_thread  blocks that were made in such a handler are resized and freed by another thread
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+
+#include "whole.h"
+
+/* ---- semantics ---- */
+
+static volatile sig_atomic_t calls, last_number, is_own_blocked, is_other_blocked;
+static siginfo_t last_info;
+static volatile uintptr_t last_pc;
+
+static void note(int number) {
+    sigset_t now;
+    sigprocmask(SIG_BLOCK, NULL, &now);
+    is_own_blocked = sigismember(&now, number);
+    is_other_blocked = sigismember(&now, SIGUSR2);
+    last_number = number;
+    calls++;
+}
+
+static void plain(int number) {
+    note(number);
+}
+
+static void other(int number) {
+    note(number);
+}
+
+static void with_info(int number, siginfo_t *info, void *context) {
+    last_info = *info;
+#if defined(__x86_64__)
+    last_pc = (uintptr_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+#else
+    last_pc = (uintptr_t)((ucontext_t *)context)->uc_mcontext.pc;
+#endif
+    note(number);
+}
+
+static struct sigaction now_of(int number) {
+    struct sigaction action;
+    NEED(sigaction(number, NULL, &action) == 0, "sigaction of %d: errno %d", number, errno);
+    return action;
+}
+
+static void check_once(int number, int own, int other_one, const char *what) {
+    calls = 0;
+    raise(number);
+    CHECK_EQ(calls, 1, what);
+    CHECK_EQ(last_number, number, what);
+    CHECK_EQ(is_own_blocked, own, what);
+    CHECK_EQ(is_other_blocked, other_one, what);
+}
+
+static void check_sigaction(void) {
+    struct sigaction old, action = {.sa_sigaction = with_info, .sa_flags = SA_SIGINFO | SA_RESTART};
+    sigaddset(&action.sa_mask, SIGUSR2);
+    CHECK_EQ(sigaction(SIGUSR1, &action, &old), 0, "sigaction");
+    CHECK(old.sa_handler == SIG_DFL, "the first handler is %p", (void *)(uintptr_t)old.sa_handler);
+    old = now_of(SIGUSR1);
+    CHECK(old.sa_sigaction == with_info, "another handler is told");
+    CHECK_EQ(old.sa_flags & (SA_SIGINFO | SA_RESTART | SA_NODEFER | SA_ONSTACK), SA_SIGINFO | SA_RESTART,
+             "flags");
+    CHECK_EQ(sigismember(&old.sa_mask, SIGUSR2), 1, "mask");
+    check_once(SIGUSR1, 1, 1, "with information");
+    CHECK_EQ(last_info.si_signo, SIGUSR1, "si_signo");
+    CHECK_EQ(last_info.si_pid, getpid(), "si_pid");
+    CHECK(last_pc != 0, "no context");
+
+    action = (struct sigaction){.sa_handler = plain, .sa_flags = SA_NODEFER};
+    CHECK_EQ(sigaction(SIGUSR1, &action, &old), 0, "sigaction");
+    CHECK(old.sa_sigaction == with_info && (old.sa_flags & SA_SIGINFO) != 0, "the old handler is not told");
+    old = now_of(SIGUSR1);
+    CHECK(old.sa_handler == plain && (old.sa_flags & SA_SIGINFO) == 0, "flags %#x", (unsigned)old.sa_flags);
+    check_once(SIGUSR1, 0, 0, "plain");
+
+    action.sa_handler = SIG_IGN;
+    CHECK_EQ(sigaction(SIGUSR1, &action, &old), 0, "sigaction");
+    CHECK(old.sa_handler == plain, "the old handler is not told");
+    CHECK(now_of(SIGUSR1).sa_handler == SIG_IGN, "not ignored");
+    calls = 0;
+    raise(SIGUSR1);
+    CHECK_EQ(calls, 0, "ignored");
+
+    action = (struct sigaction){.sa_handler = plain, .sa_flags = (int)SA_RESETHAND};
+    sigaction(SIGUSR1, &action, &old);
+    CHECK(old.sa_handler == SIG_IGN, "the old disposition is not told");
+    check_once(SIGUSR1, 1, 0, "once");
+    CHECK(now_of(SIGUSR1).sa_handler == SIG_DFL, "SA_RESETHAND does not");
+
+    errno = 0;
+    CHECK(sigaction(SIGKILL, &action, NULL) == -1 && errno == EINVAL, "SIGKILL: errno %d", errno);
+    errno = 0;
+    CHECK(sigaction(0, &action, NULL) == -1 && errno == EINVAL, "0: errno %d", errno);
+    errno = 0;
+    CHECK(sigaction(NSIG + 7, &action, NULL) == -1 && errno == EINVAL, "too high: errno %d", errno);
+}
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+static void check_older(void) {
+    CHECK(signal(SIGUSR1, plain) == SIG_DFL, "signal's first answer");
+    CHECK(signal(SIGUSR1, other) == plain, "signal's answer");
+    CHECK_EQ(now_of(SIGUSR1).sa_flags & (SA_SIGINFO | SA_RESTART), SA_RESTART, "signal's flags");
+    check_once(SIGUSR1, 1, 0, "signal");
+    CHECK_EQ(siginterrupt(SIGUSR1, 1), 0, "siginterrupt");
+    CHECK_EQ(now_of(SIGUSR1).sa_flags & SA_RESTART, 0, "interrupting");
+    CHECK(now_of(SIGUSR1).sa_handler == other, "siginterrupt changes the handler");
+    signal(SIGUSR1, plain);
+    CHECK_EQ(now_of(SIGUSR1).sa_flags & SA_RESTART, 0, "still interrupting");
+    check_once(SIGUSR1, 1, 0, "interrupting");
+    CHECK_EQ(siginterrupt(SIGUSR1, 0), 0, "siginterrupt");
+    CHECK_EQ(now_of(SIGUSR1).sa_flags & SA_RESTART, SA_RESTART, "restarting");
+    errno = 0;
+    CHECK(signal(SIGKILL, plain) == SIG_ERR && errno == EINVAL, "signal of SIGKILL: errno %d", errno);
+    errno = 0;
+    CHECK(signal(-1, plain) == SIG_ERR && errno == EINVAL, "signal of -1: errno %d", errno);
+
+    CHECK(sysv_signal(SIGUSR1, other) == plain, "sysv_signal's answer");
+    check_once(SIGUSR1, 0, 0, "sysv_signal");
+    CHECK(now_of(SIGUSR1).sa_handler == SIG_DFL, "sysv_signal's handler stays");
+
+    CHECK(sigset(SIGUSR1, plain) == SIG_DFL, "sigset's answer");
+    check_once(SIGUSR1, 1, 0, "sigset");
+    CHECK(sigset(SIGUSR1, SIG_HOLD) == plain, "sigset's answer to SIG_HOLD");
+    calls = 0;
+    raise(SIGUSR1);
+    CHECK_EQ(calls, 0, "held");
+    CHECK(sigset(SIGUSR1, other) == SIG_HOLD, "sigset's answer to a held one");
+    CHECK_EQ(calls, 1, "released");
+    CHECK(sigset(SIGUSR1, SIG_DFL) == other, "sigset's last answer");
+}
+#pragma GCC diagnostic pop
+
+/* libc sets and restores handlers of its own accord there. */
+static void check_system(void) {
+    signal(SIGINT, plain);
+    CHECK_EQ(system("exit 3"), 3 << 8, "system");
+    CHECK(now_of(SIGINT).sa_handler == plain, "system leaves another handler");
+    check_once(SIGINT, 1, 0, "after system");
+}
+
+/* ---- exits ---- */
+
+enum { BLOCKS_AT_EXIT = 20000 };
+
+static void at_exit(void) {
+    static void *block[BLOCKS_AT_EXIT];
+    for (size_t i = 0; i < BLOCKS_AT_EXIT; i++) {
+        block[i] = malloc(16 + i % 600);
+        NEED(block[i] != NULL, "no block at exit");
+        memset(block[i], (int)i, 16 + i % 600);
+    }
+    for (size_t i = 0; i < BLOCKS_AT_EXIT; i++) {
+        NEED(*(unsigned char *)block[i] == (i & 0xFF), "a block at exit is another's, too");
+        free(block[i]);
+    }
+}
+
+static void exits(int number) {
+    (void)number;
+    exit(whole_failures == 0 ? 0 : 1);
+}
+
+static void churn(uint64_t seed) {
+    enum { blocks = 100 };
+    void *block[blocks] = {0};
+    for (;;) {
+        const size_t slot = whole_random(&seed) % blocks;
+        free(block[slot]);
+        block[slot] = malloc(1 + whole_random(&seed) % 2000);
+    }
+}
+
+static void run_exits(void) {
+    for (int i = 0; i < 40; i++) {
+        const pid_t pid = fork();
+        NEED(pid >= 0, "fork");
+        if (pid == 0) {
+            atexit(at_exit);
+            signal(SIGALRM, exits);
+            const struct itimerval once = {.it_value = {.tv_usec = 1000 + i * 37}};
+            setitimer(ITIMER_REAL, &once, NULL);
+            churn((uint64_t)i);
+        }
+        int status = 0;
+        NEED(waitpid(pid, &status, 0) == pid, "waitpid");
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "run %d: status %#x", i, (unsigned)status);
+    }
+}
+
+/* ---- another thread ---- */
+
+enum { HANDED = 8 };
+static unsigned char *handed[HANDED];
+static volatile int64_t handed_over, taken;
+static int stops;
+
+static void hands_over(int number) {
+    (void)number;
+    const int kept_errno = errno;
+    for (size_t i = 0; i < HANDED; i++) {
+        if (__atomic_load_n(&handed[i], __ATOMIC_ACQUIRE) == NULL) {
+            unsigned char *p = malloc(100 + i * 100);
+            NEED(p != NULL, "no block in a handler");
+            memset(p, 0xD0 + (int)i, 100 + i * 100);
+            __atomic_store_n(&handed[i], p, __ATOMIC_RELEASE);
+            handed_over++;
+        }
+    }
+    errno = kept_errno;
+}
+
+static void *takes(void *unused) {
+    (void)unused;
+    while (!__atomic_load_n(&stops, __ATOMIC_ACQUIRE)) {
+        for (size_t i = 0; i < HANDED; i++) {
+            unsigned char *p = __atomic_exchange_n(&handed[i], NULL, __ATOMIC_ACQ_REL);
+            if (p != NULL) {
+                NEED(p[0] == 0xD0 + i && p[99 + i * 100] == 0xD0 + i,
+                     "a block handed over is another's, too");
+                if (i % 2 == 0) {
+                    p = realloc(p, 150 + i * 100);
+                    NEED(p != NULL && p[99 + i * 100] == 0xD0 + i, "realloc has lost what was there");
+                }
+                free(p);
+                taken++;
+            }
+        }
+    }
+    return NULL;
+}
+
+static void run_other_thread(void) {
+    const mod_alloc_stats before = whole_now();
+    pthread_t thread;
+    sigset_t all;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, NULL); /* in the other thread from its start */
+    NEED(pthread_create(&thread, NULL, takes, NULL) == 0, "pthread_create");
+    pthread_sigmask(SIG_UNBLOCK, &all, NULL);
+    signal(SIGALRM, hands_over);
+    const struct itimerval every = {.it_interval = {.tv_usec = 100}, .it_value = {.tv_usec = 100}};
+    setitimer(ITIMER_REAL, &every, NULL);
+    void *block[200] = {0};
+    uint64_t state = 3;
+    for (int turn = 0; turn < 400 && handed_over < 2000; turn++) {
+        for (int i = 0; i < 100000; i++) {
+            const size_t slot = whole_random(&state) % 200;
+            free(block[slot]);
+            block[slot] = malloc(1 + whole_random(&state) % 1500);
+        }
+    }
+    const struct itimerval never = {0};
+    setitimer(ITIMER_REAL, &never, NULL);
+    signal(SIGALRM, SIG_IGN);
+    for (size_t i = 0; i < 200; i++) {
+        free(block[i]);
+    }
+    __atomic_store_n(&stops, 1, __ATOMIC_RELEASE);
+    pthread_join(thread, NULL);
+    for (size_t i = 0; i < HANDED; i++) {
+        taken += handed[i] != NULL;
+        free(handed[i]);
+    }
+    CHECK(handed_over > 500, "only %" PRId64 " blocks handed over", handed_over);
+    CHECK_EQ(taken, handed_over, "taken");
+    const mod_alloc_stats after = whole_now();
+    CHECK(after.live_count - before.live_count < 4,
+          "%" PRIu64 " blocks are left", /* what the thread has of libc's */
+          after.live_count - before.live_count);
+}
+
+int main(int count, char **argument) {
+    whole_begin();
+    const char *what = count > 1 ? argument[1] : "semantics";
+    if (strcmp(what, "exits") == 0) {
+        run_exits();
+    } else if (strcmp(what, "other_thread") == 0) {
+        run_other_thread();
+    } else {
+        check_sigaction();
+        check_older();
+        check_system();
+    }
+    return whole_end();
+}
