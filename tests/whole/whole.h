@@ -36,6 +36,8 @@
 #pragma weak mod_alloc_set_sampling
 #pragma weak mod_alloc_sampling
 #pragma weak mod_alloc_call_sites
+#pragma weak mod_alloc_call_sites_get
+#pragma weak mod_alloc_call_sites_free
 #pragma weak mod_alloc_version
 #define WHOLE_HAS(function) ((function) != NULL)
 #else
