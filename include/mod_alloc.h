@@ -140,7 +140,8 @@ typedef enum mod_alloc_walk_end {
  * figures fall and its freed figures grow, but no lifetime is counted there. (Valgrind's DHAT leaves the
  * block at its first site; its lifetimes begin at the same birth.)
  * In a forked child sites begin at the fork: allocated and freed are the child's own; live and the peaks
- * include the blocks that it has from its parent. */
+ * include the blocks that it has from its parent, but for those that the parent's other threads were just counting:
+ * of such a one any figure may be there and any be missing. */
 typedef struct mod_alloc_call_site {
     const uintptr_t *frames; /* return addresses, innermost first; valid during the visit */
     size_t frame_count;
