@@ -163,6 +163,34 @@ OBJECTS_TEST(without_tables_and_frame_pointers_a_walk_is_never_complete) {
     cr_expect(result.is_same_kept);
 }
 
+/* Where the function behind a guessed step finds its frame by sp, and has no record that says where sp was: on aarch64
+ * the walk ends there, with what is sure. On x86-64 the step itself says where sp was. */
+OBJECTS_TEST(a_guessed_step_to_a_caller_without_a_record_leads_to_no_wrong_frame) {
+    void *handle;
+    plugin_function *bare = open_plugin(BARE_WITH_FP, "bare_call", &handle);
+    void (*call)(plugin_function *, void (*)(void)) = (void (*)(plugin_function *, void (*)(void)))(
+        uintptr_t)open_plugin(NO_RECORD, "no_record_call", &handle);
+    call(bare, walk_back);
+    void *here[SUPPORT_FRAMES_MAX];
+    const int count = backtrace(here, SUPPORT_FRAMES_MAX);
+    Dl_info info;
+    cr_assert_geq(result.plain.count, 3);
+    cr_assert_neq(dladdr((void *)(uintptr_t)result.frames[2], &info), 0);
+    cr_expect_str_eq(info.dli_sname, "no_record_call");
+    cr_expect_eq(result.plain.guessed, 1);
+    cr_expect(result.is_same_kept);
+#if defined(__aarch64__)
+    (void)count;
+    cr_expect_eq(result.plain.end, MOD_ALLOC_WALK_UNKNOWN, "ended by %d", result.plain.end);
+    cr_expect_eq(result.plain.count, 3, "%u frames",
+                 result.plain.count); /* walk_back, bare_call, no_record_call */
+#else
+    cr_expect_eq(result.plain.end, MOD_ALLOC_WALK_GUESSED);
+    cr_assert_eq(result.plain.count, (uint32_t)count + 3);
+    cr_expect_eq(memcmp(&result.frames[4], &here[1], (size_t)(count - 1) * 8), 0);
+#endif
+}
+
 /* ---- the cache ---- */
 
 static unsigned long memory_given;
