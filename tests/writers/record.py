@@ -9,6 +9,8 @@
 # Valgrind leaves a block that realloc moves at its first site, we give it to the one that called realloc; both
 # count realloc as one more block of the new size. So totals are equal always, and functions are, but for those
 # named in `moves`, whose blocks move between them: of these the sum is compared.
+#
+# Sites are compared one by one, too, their whole stacks by address: all whose blocks were never reallocated.
 import json, os, re, shutil, subprocess, sys, tempfile
 from collections import Counter
 from pathlib import Path
@@ -95,6 +97,79 @@ def read_ours(path):
     return report, sums
 
 
+# ---- site by site ----
+
+
+def addresses_of(pp, ftbl):
+    """The addresses of the program's frames. Valgrind lists what is inlined at an address before the function that has
+    it, as frames of the same address. Behind the outermost frame it goes on into argc and argv: what lies in no object."""
+    frames, run = [], set()
+    for f in pp["fs"]:
+        if not FRAME.match(ftbl[f]):
+            break
+        address = int(ftbl[f].split(":")[0], 16)
+        if frames and frames[-1] == address and f not in run:
+            run.add(f)
+        elif "vgpreload" not in ftbl[f]:
+            frames.append(address)
+            run = {f}
+    return tuple(frames)
+
+
+def add_site(sites, stack, values):
+    sites[stack] = [a + b for a, b in zip(sites.get(stack, [0] * len(values)), values)]
+
+
+def sites_of_valgrind(data):
+    """By stack: the values in the order of WHATS."""
+    sites = {}
+    for pp in data["pps"]:
+        values = [pp[key + unit] for key, _ in WHATS.values() for unit in ("k", "")]
+        add_site(sites, addresses_of(pp, data["ftbl"]), values)
+    return sites
+
+
+def places_of(report, stacks):
+    """Where Valgrind has had each object: most of its addresses, taken as offsets in the object, must meet one of
+    Valgrind's there."""
+    votes, by_low = {}, {}
+    for address in {a for stack in stacks for a in stack}:
+        by_low.setdefault(address % 4096, []).append(address)
+    for module, offset in {(f["module"], f["module_offset"]) for f in report["frames"]}:
+        if offset is not None:
+            votes.setdefault(module, Counter()).update(a - offset for a in by_low.get(offset % 4096, []))
+    return {module: counter.most_common(1)[0][0] for module, counter in votes.items() if counter}
+
+
+def sites_of_ours(report, places):
+    """The same by the same addresses, and how many blocks realloc took away from each."""
+    sites, moved = {}, Counter()
+    for row in report["rows"]:
+        frames = [report["frames"][f] for f in row["stack"]]
+        stack = tuple(places.get(f["module"], 0) + (f["module_offset"] or 0) for f in frames if not f["is_inlined"])
+        add_site(sites, stack, [row["values"][key] for _, keys in WHATS.values() for key in keys])
+        moved[stack] += row["values"]["freed_count"] - row["values"]["lifetime_count"]
+    return sites, moved
+
+
+def sites_against_valgrind(name, data, report):
+    """What realloc brought is more at a site of ours than at Valgrind's: so many blocks as it took away elsewhere, or
+    fewer, where it brought a block back to where it was. All other sites are alike."""
+    theirs = sites_of_valgrind(data)
+    ours, moved = sites_of_ours(report, places_of(report, theirs))
+    none = [0] * (2 * len(WHATS))
+    more = {s: n for s in ours if (n := ours[s][0] - theirs.get(s, none)[0]) > 0}
+    alike = {s for s in set(ours) | set(theirs) if s not in more and not moved[s]}
+    wrong = [s for s in alike if ours.get(s) != theirs.get(s)]
+    blocks, all_blocks = sum(ours[s][0] for s in alike if s in ours), sum(v[0] for v in ours.values())
+    brought, taken = sum(more.values()), sum(moved.values())
+    print(f"{name}: {len(alike)} sites of {blocks} blocks without realloc, {len(wrong)} differ; {len(ours) - len(alike)} with, "
+          f"blocks taken away {taken}, brought {brought}")
+    for stack in wrong[:5]:
+        print("   ", *(f"{a:#x}" for a in stack), "ours", ours.get(stack), "Valgrind's", theirs.get(stack))
+    return bool(wrong) or brought > taken or 2 * blocks < all_blocks
+
+
 def run(command, text, variables):
     done = subprocess.run(command, input=text, capture_output=True, text=True, env=variables, timeout=300)
     assert done.returncode == 0, (command, done.stderr)
@@ -105,8 +180,8 @@ def total(sums, unit):
     return sum(value for key, value in sums.items() if key[1] == unit)
 
 
-def against_valgrind(name, command, text, variables, moves, own, ours):
-    run(["valgrind", "-q", "--tool=dhat", "--num-callers=100", "--run-libc-freeres=no", "--run-cxx-freeres=no",
+def against_valgrind(name, command, text, variables, moves, own, report, ours):
+    run(["valgrind", "-q", "--tool=dhat", "--num-callers=100", "--show-below-main=yes", "--run-libc-freeres=no", "--run-cxx-freeres=no",
          f"--dhat-out-file={own / 'valgrind.json'}", *command], text, variables)
     theirs, bad = read_valgrind(own / "valgrind.json"), 0
     for what in WHATS:
@@ -118,7 +193,8 @@ def against_valgrind(name, command, text, variables, moves, own, ours):
               f"{len(ours[what]) // 2} functions, {len(wrong)} differ" + (", some by realloc" if differing - wrong else ""))
         for k in sorted(wrong, key=lambda k: -abs(ours[what][k] - theirs[what][k]))[:8]:
             print(f"    {k[0]}: {ours[what][k]} {k[1]}; Valgrind {theirs[what][k]}")
-    return 1 if bad else 0
+    data = json.loads((own / "valgrind.json").read_text(errors="replace"))
+    return 1 if sites_against_valgrind(name, data, report) or bad else 0
 
 
 def check_inlined(report):
@@ -142,7 +218,7 @@ def record(name, command, text, moves, library, write_report, own):
     if name == "cpp":
         check_inlined(report)
     if shutil.which("valgrind"):
-        bad += against_valgrind(name, command, text, variables, moves, own, sums)
+        bad += against_valgrind(name, command, text, variables, moves, own, report, sums)
     return bad
 
 
