@@ -46,6 +46,12 @@
 
 #define WHOLE_SKIP 77
 
+#ifdef WHOLE_EMULATED /* by qemu-user, whose own memory is the process's, too */
+#define WHOLE_IS_EMULATED true
+#else
+#define WHOLE_IS_EMULATED false
+#endif
+
 static int whole_failures;
 
 __attribute__((format(printf, 4, 5), unused)) static void whole_fail(const char *file, int line,
