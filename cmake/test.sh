@@ -73,7 +73,7 @@ stage_aarch64() {
         -DCMAKE_COMPILE_WARNING_AS_ERROR=OFF # unused helpers of tests that are for x86-64
     # What qemu-user does as a machine would: not fork with threads, nor exec, address space limits, residence.
     programs='rows|shadow_steps|windows|threads|reset|family|early_and_late|signals'
-    run_tests aarch64 --timeout 300 -R "^unit_(base|sample|site)|^unit_(region_modules|region_region|shard_words)\$|^unwind_(walk|static|fuzz|objects)|^whole\\.($programs)\\.(counters|exact)\\.preload\$|^whole\\.(windows|family)\\.sampled\\.(linked|static|full)\$"
+    run_tests aarch64 --timeout 300 -R "^unit_(base|sample|site)|^unit_(region_modules|region_region|shard_words)\$|^unwind_(walk|static|fuzz|objects)|^whole\\.($programs)\\.(counters|exact)\\.preload\$|^stress\\.(exact|many_threads)\$|^whole\\.(windows|family)\\.sampled\\.(linked|static|full)\$"
 }
 
 # shellcheck disable=SC2086
