@@ -40,12 +40,15 @@ enum {
     OPTION_COUNT
 };
 
-/* Where each option's value lies, and, for a path, the memory it is copied to. Written once, by whoever
- * starts the process; untouched pages of it cost nothing. */
+/* Each option's value: written once, by whoever starts the process. */
 static union {
     uint64_t number;
-    char path[PATH_BYTES];
+    const char *path; /* NULL = not set */
 } values[OPTION_COUNT];
+_Static_assert(sizeof(uint64_t) == sizeof(char *), "an initial value of 0 is no path");
+
+/* What a path is copied to. Touched only where one is set: untouched memory costs nothing. */
+static char paths[OPTION_COUNT][PATH_BYTES];
 
 /* ---- parsers ---- */
 
@@ -248,7 +251,8 @@ static void take(size_t index, const char *text, bool is_secure) {
         complain_of_path(option, text);
         return;
     }
-    memcpy(values[index].path, text, length + 1);
+    memcpy(paths[index], text, length + 1);
+    values[index].path = paths[index];
 }
 
 /* One "NAME=VALUE" of the environment. */
@@ -291,21 +295,17 @@ static void take_from_kernel(bool is_secure) {
     syscall(SYS_close, fd);
 }
 
-static const char *path_or_null(size_t index) {
-    return values[index].path[0] == '\0' ? NULL : values[index].path;
-}
-
 #define VALUE_bytes(index) values[index].number
 #define VALUE_count(index) values[index].number
 #define VALUE_choice(index) values[index].number
 #define VALUE_time(index) values[index].number
-#define VALUE_path(index) path_or_null(index)
+#define VALUE_path(index) values[index].path
 
 void moda_options_read(char **environment) {
     const int saved_errno = errno;
     const bool is_secure = getauxval(AT_SECURE) != 0;
     for (size_t i = 0; i < OPTION_COUNT; i++) {
-        values[i].number = moda_option_list[i].initial; /* 0 for a path: the empty string */
+        values[i].number = moda_option_list[i].initial; /* 0 for a path: none */
     }
     if (environment == NULL) {
         environment = environ;
