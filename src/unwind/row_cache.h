@@ -16,7 +16,7 @@
 
 #include "unwind/row.h"
 
-enum { MODA_ROW_TABLE_FIRST_BITS = 10, MODA_ROW_TABLE_LAST_BITS = 18, MODA_ROW_PROBES_MAX = 32 };
+enum { MODA_ROW_TABLE_FIRST_BITS = 8, MODA_ROW_TABLE_LAST_BITS = 18, MODA_ROW_PROBES_MAX = 32 };
 
 typedef struct moda_row_slot {
     uint64_t key; /* address looked up; 0 = empty */
