@@ -7,6 +7,8 @@
  *                          v
  *                         the site's own counts, under its counts_lock
  *
+ * (Where samples are rare a thread has no deltas, and counts at the site.)
+ *
  * A hot site is so no shared cache line: a count costs its thread a dozen plain adds on lines of its own. A
  * delta is guarded by its seq (odd while it changes); an entry leaves for its site with both locked in the
  * order site, delta, so a reader who sees the same counts_lock before and after has every figure once.
@@ -35,6 +37,7 @@
 
 #include <string.h>
 
+#define RARE_BYTES (UINT64_C(64) << 10)
 #define ENTRIES_SAMPLING 64u
 #define ENTRIES_EVERY_SPARING 512u
 #define ENTRIES_EVERY 2048u
@@ -187,14 +190,21 @@ static uint32_t entries_wanted(const moda_shard *shard) {
     return load(&header->used) + many < header->memory_max ? ENTRIES_EVERY : ENTRIES_EVERY_SPARING;
 }
 
-/* The shard's cache: made at its first sample, made anew where every allocation is now to be counted; NULL if
- * there is no room. */
+/* One sample in 64 KiB or more: most find their delta taken by another site, and would touch, besides the site that is
+ * to be counted at, a delta of three lines and the site that it leaves for. No site is so hot. */
+static bool are_samples_rare(const moda_shard *shard) {
+    return shard->sample_bytes == 0 || shard->sample_bytes >= RARE_BYTES;
+}
+
+/* The shard's cache: made at its first sample, made anew where every allocation is now to be counted; NULL if samples
+ * are rare, or there is no room. */
 static moda_delta_cache *provide_cache(moda_shard *shard) {
     if (!is_in_region(shard)) {
         return NULL;
     }
     moda_delta_cache *cache = moda_region_at(shard->deltas);
-    if (cache != NULL && (cache->entries > ENTRIES_SAMPLING || shard->sample_bytes != 1)) {
+    if (cache != NULL ? cache->entries > ENTRIES_SAMPLING || shard->sample_bytes != 1
+                      : are_samples_rare(shard)) {
         return cache;
     }
     const uint32_t entries = entries_wanted(shard);

@@ -225,6 +225,13 @@ Test(site_deltas, samples_that_wander_between_threads) {
     run_model(4, 5000, true, 3);
 }
 
+Test(site_deltas, rare_samples_are_counted_at_the_site) {
+    run_model(5, 524288, true, 3);
+    for (int i = 0; i < 3; i++) {
+        cr_assert_eq(shards[i]->deltas, 0);
+    }
+}
+
 Test(site_deltas, without_a_shard_the_site_itself_counts) {
     prepare(1);
     const moda_sample sample = {.weight_fixed = MODA_COUNT_ONE, .size = 32, .requested = 20};
