@@ -172,6 +172,13 @@ MODA_INLINE void moda_page_give_back(moda_page *page, void *block) {
     }
 }
 
+/* The same, and an empty page is given up at once: its memory serves other sizes. */
+MODA_INLINE void moda_page_give_back_whole(moda_page *page, void *block) {
+    if (moda_page_push(page, block)) {
+        _mi_page_free(page, mi_page_queue_of(page), false);
+    }
+}
+
 /* What the generic path would do first with a page whose free list has run out: take over what its own thread
  * has freed. Other threads' frees are left to the generic path. NULL if there is none. */
 MODA_INLINE void *moda_page_refill(moda_page *page) {
@@ -344,6 +351,27 @@ MODA_INLINE void *moda_heap_malloc(moda_heap *heap, size_t size) {
         }
     }
     return size <= MODA_SIZE_MAX ? moda_heap_malloc_generic(heap, rounded) : NULL;
+}
+
+/* A block of this class, or of a larger one up to twice as large, that was in use a short time ago: warm memory. NULL if
+ * there is none. The generic path would first use up the free list, whose blocks may never have been touched (of more than
+ * 1 KiB, four at a time are linked). size is rounded, and at most MODA_MEDIUM_MAX / 2. */
+MODA_INLINE void *moda_heap_malloc_warm(moda_heap *heap, size_t size) {
+    const uint8_t last = moda_mi_bin(2 * size);
+    for (uint8_t bin = moda_mi_bin(size); bin <= last; bin++) {
+        moda_page *page = heap->pages[bin].first;
+        mi_block_t *block = page ? page->local_free : NULL;
+        if (block) {
+            page->local_free = mi_block_next(page, block);
+            page->used++;
+            page->retire_expire = 0;
+            return block;
+        }
+        if (page && page->free && moda_page_block_size_fast(page) <= 1024) { /* linked, and so touched */
+            return moda_page_take(page);
+        }
+    }
+    return NULL;
 }
 
 /* ---- apart from the thread's heap ---- */
