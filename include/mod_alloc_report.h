@@ -82,7 +82,7 @@ MOD_ALLOC_EXPORT void mod_alloc_report_string_free(char *text);
  * births are not summed by site, so that each counts with half of the time that the program has run; and one that
  * realloc took to another site, with the mean of those that ended at its first site (where none did, the same half):
  *   tl = lifetime_sum * gone / lifetime_count + run / 2 * live,   gone = allocated - live blocks
- * Where every block was freed tl is exact. Valgrind adds the true ages of live blocks. */
+ * Where every block was freed, and timed (mod_alloc.h: Lifetimes), tl is exact. Valgrind adds the true ages of live blocks. */
 MOD_ALLOC_EXPORT int mod_alloc_write_dhat_json(const char *path);
 MOD_ALLOC_EXPORT char *mod_alloc_dhat_json_string(void); /* mod_alloc_report_string_free */
 

@@ -20,7 +20,7 @@
 
 typedef struct moda_live_header {
     uint64_t check;
-    uint64_t birth; /* ticks */
+    uint64_t born; /* when its life began, if that is timed: moda_born */
     moda_ref site;
     float weight; /* allocations it stands for, x 65536 */
     uint64_t requested : 48;
@@ -63,7 +63,7 @@ typedef uint64_t __attribute__((may_alias)) moda_live_word;
 
 /* The same words, loaded once each: for who needs most of them. */
 typedef struct moda_live_words {
-    uint64_t birth, site_and_weight, requested_and_slot, size_and_sum, offset_and_unusable;
+    uint64_t born, site_and_weight, requested_and_slot, size_and_sum, offset_and_unusable;
 } moda_live_words;
 
 MODA_INLINE moda_live_words moda_live_load(const moda_live_header *header) {
@@ -72,7 +72,7 @@ MODA_INLINE moda_live_words moda_live_load(const moda_live_header *header) {
 }
 
 MODA_INLINE bool moda_live_are_intact(const moda_live_words *w) {
-    return moda_live_fold(w->birth ^ w->site_and_weight ^ w->requested_and_slot
+    return moda_live_fold(w->born ^ w->site_and_weight ^ w->requested_and_slot
                           ^ (w->size_and_sum & MODA_LIVE_SIZE_MAX) ^ w->offset_and_unusable)
            == w->size_and_sum >> 48;
 }
@@ -94,16 +94,16 @@ MODA_INLINE void moda_live_bury_all_but_link(moda_live_header *header, uint64_t 
 /* The block ends: from now on this is no header. */
 MODA_INLINE void moda_live_bury(moda_live_header *header) {
     header->check = 0;
-    header->birth = moda_live_tombstone_of(header);
+    header->born = moda_live_tombstone_of(header);
 }
 
 MODA_INLINE bool moda_live_is_buried(const moda_live_header *header) {
-    return header->birth == moda_live_tombstone_of(header);
+    return header->born == moda_live_tombstone_of(header);
 }
 
 /* What is known of a block when it begins. */
 typedef struct moda_live_birth {
-    uint64_t ticks;
+    uint64_t born;
     uint64_t requested;
     uint64_t block_size;
     float weight;
@@ -120,7 +120,7 @@ MODA_INLINE void moda_live_write(moda_live_header *header, const moda_live_birth
     __builtin_memcpy(&weight, &birth->weight, sizeof weight);
     const uint64_t words[6] = {
         moda_live_check_of(header),
-        birth->ticks,
+        birth->born,
         site | (uint64_t)weight << 32,
         (birth->requested & MODA_LIVE_SIZE_MAX) | (uint64_t)birth->slot << 48,
         birth->block_size & MODA_LIVE_SIZE_MAX,
@@ -135,7 +135,7 @@ MODA_INLINE void moda_live_write(moda_live_header *header, const moda_live_birth
     out[4] = words[4] | sum << 48;
     out[5] = words[5];
 }
-_Static_assert(offsetof(moda_live_header, birth) == 8 && offsetof(moda_live_header, site) == 16
+_Static_assert(offsetof(moda_live_header, born) == 8 && offsetof(moda_live_header, site) == 16
                    && offsetof(moda_live_header, weight) == 20 && offsetof(moda_live_header, offset) == 40
                    && offsetof(moda_live_header, unusable) == 44,
                "the words of moda_live_write");
@@ -143,7 +143,7 @@ _Static_assert(offsetof(moda_live_header, birth) == 8 && offsetof(moda_live_head
 /* The same block, in short: for one that gets another site. */
 MODA_INLINE moda_live_birth moda_live_birth_of(const moda_live_header *header) {
     return (moda_live_birth){
-        .ticks = header->birth,
+        .born = header->born,
         .requested = header->requested,
         .block_size = header->block_size,
         .weight = header->weight,

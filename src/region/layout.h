@@ -34,6 +34,10 @@ typedef uint32_t moda_ref;
 #define MODA_FRAMES_MAX 512u
 #define MODA_SIZE_CLASSES 64u /* class k: sizes s with 2^(k-1) < s <= 2^k; class 0: s <= 1 */
 #define MODA_COUNT_ONE 65536u /* estimated counts are fixed point: 65536 stands for one block */
+/* Where every allocation is recorded: the lives of a site's first blocks are all timed, then one in MODA_LIVES_STRIDE. */
+#define MODA_LIVES_ALL 256u
+#define MODA_LIVES_SHIFT 3u
+#define MODA_LIVES_STRIDE (1u << MODA_LIVES_SHIFT)
 #define MODA_THREAD_WINDOWS 64u
 #define MODA_TIMELINE_POINTS 1024u
 
@@ -58,7 +62,9 @@ typedef struct moda_site_counts {
     /* The site's own high-water mark of live bytes. In a delta: above the live bytes at which the delta
      * began. */
     int64_t peak_bytes;
-    uint64_t lifetime_count; /* x 65536: blocks whose life ended at this site */
+    /* Lives that ended at this site: sums over those that were timed, each x MODA_LIVES_STRIDE where it stands for so
+     * many; the shortest and the longest of those timed. Which are: site/count.h. */
+    uint64_t lifetime_count; /* x 65536 */
     uint64_t lifetime_sum;   /* ticks x weight */
     uint64_t lifetime_min;   /* ticks; UINT64_MAX where none ended */
     uint64_t lifetime_max;

@@ -375,6 +375,9 @@ moda_report *moda_report_build(const moda_profile *profile, const moda_report_op
                                moda_error *error);
 void moda_report_free(moda_report *report);
 
+/* Whether some site of a profile of every allocation had so many blocks that not each of their lives was timed. */
+bool moda_report_estimates_lives(const moda_report *report);
+
 /* Rows of a table. `total` of a function counts a stack once, however often the function is in it. */
 typedef struct moda_row {
     const char *name;  /* function, file, module, thread's name; of a site the innermost function */

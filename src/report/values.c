@@ -4,6 +4,8 @@
  */
 #include "report/report.h"
 
+#include "region/layout.h"
+
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
@@ -202,4 +204,15 @@ char *moda_human_value(char *text, moda_unit unit, int64_t value) {
     case MODA_UNIT_COUNT: break;
     }
     return moda_human_count(text, value);
+}
+
+bool moda_report_estimates_lives(const moda_report *report) {
+    bool is_estimate = false;
+    for (size_t i = 0; i < report->stack_count && report->profile->is_exact; i++) {
+        const moda_values *const values = &report->stacks[i].values;
+        is_estimate = is_estimate
+                      || (values->of[MODA_VALUE_ALLOCATED_COUNT] > MODA_LIVES_ALL
+                          && values->of[MODA_VALUE_LIFETIME_COUNT] > 0);
+    }
+    return is_estimate;
 }

@@ -16,8 +16,8 @@
  * Lifetimes. The viewer shows tl / tbk as the average life of a block. We know the lives that ended at a site;
  * Valgrind also adds up, at the end, the ages of blocks still live. Those births are not recorded: live blocks
  * are taken to have been born evenly over the run, half its length ago on average. Blocks that realloc moved
- * to another site live on there, and are given the average of those that ended here. Where every block was
- * freed, tl is what was measured.
+ * to another site live on there, and are given the average of those that ended here. So are blocks that were not timed,
+ * at sites with many; where every block was timed and freed, tl is what was measured.
  */
 #include "report/write_parts.h"
 
@@ -174,7 +174,7 @@ static int64_t lifetimes_us(const moda_values *values, uint64_t end_us) {
     double sum = (double)values->of[MODA_VALUE_LIFETIME_NS] / 1000;
     if (ended == 0)
         sum = half * (double)gone;
-    else if (ended < gone)
+    else
         sum *= (double)gone / (double)ended;
     return moda_javascript_int((int64_t)(sum + half * (double)live));
 }

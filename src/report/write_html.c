@@ -10,6 +10,8 @@
  */
 #include "report/write_parts.h"
 
+#include "region/layout.h"
+
 #include <stdarg.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -207,6 +209,12 @@ static void put_notes(moda_json *json, const moda_report *report, const sums *s)
                  "A call site that reallocates is given the whole new block, %s in all; the card \xe2\x80\x9c"
                  "Allocated\xe2\x80\x9d counts a block that grew by its growth alone.",
                  moda_human_bytes(size, at_sites));
+    if (moda_report_estimates_lives(report))
+        put_note(
+            json, false,
+            "Every allocation was recorded, but not timed: of a site\xe2\x80\x99s first %u blocks each was, then one "
+            "in %u. How long blocks lived, and how many were short-lived, are estimates there.",
+            MODA_LIVES_ALL, MODA_LIVES_STRIDE);
     if (report->is_filtered)
         put_note(json, false, "Filtered: call sites with %s of allocated bytes are left out.",
                  moda_human_bytes(size, report->dropped.of[MODA_VALUE_ALLOCATED_BYTES]));

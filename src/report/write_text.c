@@ -7,6 +7,8 @@
  */
 #include "report/report.h"
 
+#include "region/layout.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
@@ -494,6 +496,10 @@ static void put_sampling(const page *p) {
     moda_human_count(a, as_int(samples));
     if (profile->is_exact) {
         put_note(p, "every allocation was recorded (%s): figures by site are exact", a);
+        if (moda_report_estimates_lives(p->report))
+            put_note(
+                p, "but lifetimes at sites of more than %u blocks: estimates, one block in %u is timed there",
+                MODA_LIVES_ALL, MODA_LIVES_STRIDE);
     } else if (profile->sample_bytes == 0 && samples == 0) {
         put_note(p, "call sites were not sampled; the totals are exact");
     } else {

@@ -130,11 +130,17 @@ static void offer_sum(void) {
     }
 }
 
+/* Where every allocation is recorded: of equal peaks within so many allocations the first one's time stands for all. A loop
+ * of malloc and free at the peak then reads the clock each 16th time only. */
+#define PEAK_TIME_SAMPLES 16u
+static uint64_t peak_time_known_at; /* a number of the only thread's samples */
+
 /* Marks are trusted from here on: what they were before came from a time with other threads. */
 static void begin_solo(moda_shard *shard) {
     moda_shard_lower_mark(shard);
     moda_shard_store_mark(&shard->pending, (moda_peak_mark){.bytes = INT64_MIN});
     note_others(shard);
+    moda_store_relaxed(&peak_time_known_at, moda_load_relaxed(&shard->samples) - PEAK_TIME_SAMPLES);
     moda_store_relaxed(&shard->mark_epoch, moda_load_relaxed(&moda_region()->solo_epoch));
 }
 
@@ -202,7 +208,7 @@ void moda_shard_visit(moda_shard *shard) {
     }
 }
 
-void moda_shard_note_peak(moda_shard *shard, uint64_t now_ticks) {
+void moda_shard_note_peak(moda_shard *shard) {
     moda_region_header *header = moda_region();
     if (!is_solo(shard)) {
         return; /* known to the publish threshold only */
@@ -213,7 +219,11 @@ void moda_shard_note_peak(moda_shard *shard, uint64_t now_ticks) {
     } else if (sum == moda_load_relaxed(&header->peak_bytes)) {
         /* The latest of equal peaks is the one that sites are shown at, as in DHAT. Nobody else is there to count. */
         moda_own_increment(&header->peak_epoch);
-        moda_store_relaxed(&header->peak_ticks, now_ticks);
+        const uint64_t samples = moda_load_relaxed(&shard->samples);
+        if (samples - moda_load_relaxed(&peak_time_known_at) >= PEAK_TIME_SAMPLES) {
+            moda_store_relaxed(&peak_time_known_at, samples);
+            moda_store_relaxed(&header->peak_ticks, moda_ticks());
+        }
     }
 }
 

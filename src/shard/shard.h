@@ -263,7 +263,7 @@ void moda_shard_orphan_realloc(int64_t growth, size_t requested);
 
 /* Every-allocation mode, before the free of a tracked block: if the heap stands at its peak, that peak is
  * noted now, so that each site's live figures at it are kept. */
-void moda_shard_note_peak(moda_shard *shard, uint64_t now_ticks);
+void moda_shard_note_peak(moda_shard *shard);
 
 /* The highest balance of this thread since it took the slot. */
 moda_peak_mark moda_shard_thread_peak(const moda_shard *shard);

@@ -152,6 +152,11 @@ static void clear(moda_site_delta *delta, moda_ref site) {
     store(&c->lifetime_min, UINT64_MAX);
 }
 
+/* Without the lock: a hint, of one word. */
+static bool is_young(const moda_site *site) {
+    return load(&site->counts.alloc_samples) < MODA_LIVES_ALL;
+}
+
 /* The entry's figures go to their site; then it is `next`'s, or empty. */
 static void evict(moda_site_delta *delta, moda_ref next) {
     moda_site *site = moda_region_at(delta->site);
@@ -161,7 +166,8 @@ static void evict(moda_site_delta *delta, moda_ref next) {
         add_counts(&site->counts, &delta->counts, load(&moda_region()->peak_epoch));
     }
     clear(delta, next);
-    moda_site_end_change(delta, seq);
+    const bool is_old = next != 0 && !is_young(moda_region_at(next));
+    moda_site_end_change(delta, (seq & ~MODA_DELTA_IS_OLD) | (is_old ? MODA_DELTA_IS_OLD : 0));
     if (site != NULL) {
         unlock_site(site, is_locked);
     }
@@ -252,7 +258,7 @@ static void count(moda_site_counts *c, event what, const moda_sample *sample, co
 
 MODA_COLD static void count_slow(moda_shard *shard, moda_site *site, event what, const moda_sample *sample,
                                  const moda_sample_end *end) {
-    if (what == EVENT_FREE && end->now_ticks >= load(&moda_site_next_calibration)) {
+    if (what == EVENT_FREE && moda_site_is_calibration_due(end)) {
         calibrate(end->now_ticks);
     }
     moda_site_delta *delta = provide_delta(shard, site);
@@ -265,6 +271,20 @@ MODA_COLD static void count_slow(moda_shard *shard, moda_site *site, event what,
     const bool is_locked = lock_site(site);
     count(&site->counts, what, sample, end);
     unlock_site(site, is_locked);
+}
+
+moda_born moda_site_begin_life(const moda_shard *shard, const moda_site *site) {
+    if (shard->sample_bytes != 1 || shard->state == MODA_SLOT_ORPHAN) {
+        return moda_ticks();
+    }
+    const moda_site_delta *delta = moda_site_find_delta(shard, moda_region_ref(site));
+    if (delta != NULL) {
+        return moda_site_begin_life_at(shard, delta);
+    }
+    if (is_young(site) || !moda_life_is_chosen(shard->random, shard->samples)) {
+        return is_young(site) ? moda_ticks() : MODA_BORN_UNTIMED;
+    }
+    return moda_ticks() | MODA_BORN_FOR_MANY;
 }
 
 void moda_site_count_alloc(moda_shard *shard, moda_site *site, const moda_sample *sample) {

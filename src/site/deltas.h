@@ -20,12 +20,21 @@ typedef struct moda_sample {
     uint64_t requested;
 } moda_sample;
 
+/* When a block was born, as its header keeps it: the clock's ticks; MODA_BORN_FOR_MANY besides, where its life stands
+ * for MODA_LIVES_STRIDE lives; or MODA_BORN_UNTIMED. */
+typedef uint64_t moda_born;
+#define MODA_BORN_UNTIMED UINT64_C(0)
+#define MODA_BORN_FOR_MANY (UINT64_C(1) << 63)
+
 /* How a block's life ended. */
 typedef struct moda_sample_end {
-    uint64_t birth_ticks;
-    uint64_t now_ticks;
-    bool is_remote; /* freed on another thread than it was allocated on */
+    moda_born born;
+    uint64_t now_ticks; /* of no account where it is untimed */
+    bool is_remote;     /* freed on another thread than it was allocated on */
 } moda_sample_end;
+
+/* A block begins its life at `site`: when, where its life is to be timed. Before it is counted there. */
+moda_born moda_site_begin_life(const moda_shard *shard, const moda_site *site);
 
 /* The order matters for peaks: note the heap's peak first (moda_shard_note_peak), then count the free; for a
  * realloc: the move away from the old site, then the alloc at the new one. */

@@ -94,7 +94,7 @@ static void model_leave(model_site *m, const moda_sample *s) {
 }
 
 static void model_end(model_site *m, const moda_sample *s, const moda_sample_end *end, bool is_short) {
-    const uint64_t ticks = end->now_ticks > end->birth_ticks ? end->now_ticks - end->birth_ticks : 0;
+    const uint64_t ticks = end->now_ticks > end->born ? end->now_ticks - end->born : 0;
     m->c.lifetime_count += s->weight_fixed;
     m->c.lifetime_sum += weighed(s, ticks);
     m->c.lifetime_min = ticks < m->c.lifetime_min ? ticks : m->c.lifetime_min;
@@ -135,7 +135,7 @@ static void do_free(moda_shard *shard, uint64_t *random, uint64_t now) {
     const block b = take_block(random);
     const uint64_t second = UINT64_C(10000000000); /* ticks of more than the short life, on any machine */
     const bool is_short = next_number(random) % 2 == 0;
-    const moda_sample_end end = {.birth_ticks = b.birth,
+    const moda_sample_end end = {.born = b.birth,
                                  .now_ticks = is_short ? b.birth + now % 1000 : b.birth + second + now,
                                  .is_remote = next_number(random) % 8 == 0};
     moda_site_count_free(shard, models[b.site].site, &b.sample, &end);
@@ -235,7 +235,7 @@ Test(site_deltas, rare_samples_are_counted_at_the_site) {
 Test(site_deltas, without_a_shard_the_site_itself_counts) {
     prepare(1);
     const moda_sample sample = {.weight_fixed = MODA_COUNT_ONE, .size = 32, .requested = 20};
-    const moda_sample_end end = {.birth_ticks = 10, .now_ticks = 15};
+    const moda_sample_end end = {.born = 10, .now_ticks = 15};
     moda_shard *const nobody[2] = {NULL, moda_shard_orphan};
     for (int i = 0; i < 2; i++) {
         moda_site_count_alloc(nobody[i], models[0].site, &sample);

@@ -64,8 +64,7 @@ static void *work(void *index) {
         of_thread[me].bytes_allocated += b.sample.size;
         const block other = swap(&random, b);
         if (other.site != NULL) {
-            const moda_sample_end end = {
-                .birth_ticks = turn, .now_ticks = turn + 5, .is_remote = turn % 2 == 0};
+            const moda_sample_end end = {.born = turn + 1, .now_ticks = turn + 6, .is_remote = turn % 2 == 0};
             moda_site_count_free(shard, other.site, &other.sample, &end);
             of_thread[me].freed++;
             of_thread[me].bytes_freed += other.sample.size;

@@ -26,8 +26,8 @@ static void allocate(uint64_t n, uint64_t weight_fixed, uint64_t size) {
 
 static void release(uint64_t n, uint64_t weight_fixed, uint64_t size, uint64_t birth) {
     const moda_sample sample = {.weight_fixed = weight_fixed, .size = size, .requested = size - 1};
-    const moda_sample_end end = {.birth_ticks = birth, .now_ticks = moda_ticks(), .is_remote = true};
-    moda_shard_note_peak(shard, moda_ticks());
+    const moda_sample_end end = {.born = birth, .now_ticks = moda_ticks(), .is_remote = true};
+    moda_shard_note_peak(shard);
     moda_site_count_free(shard, intern_stack(shard, NULL, n), &sample, &end);
     moda_shard_count_free(shard, size);
 }
