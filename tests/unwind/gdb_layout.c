@@ -15,7 +15,8 @@ int main(void) {
         const char *name;
         size_t value;
     } fields[] = {
-        {"header_size", MODA_LIVE_HEADER_SIZE},
+        {"small_header", MODA_LIVE_SMALL_SIZE},
+        {"large_header", MODA_LIVE_LARGE_SIZE},
         {"header_site", offsetof(moda_live_header, site)},
         {"ref_unit", MODA_REF_UNIT},
         {"site_frame_count", offsetof(moda_site, frame_count)},

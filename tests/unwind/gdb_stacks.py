@@ -142,9 +142,13 @@ class Process:
     def site_of(self, block):
         """(frames, how the walk ended) of the site where a block is at home, or None."""
         at = self.at
-        header = block - at["header_size"]
-        check = (((header ^ self.word(self.address["moda_live_secret"])) * 0x9E3779B97F4A7C15) % (1 << 64)) | 1
-        if block == 0 or self.word(header) != check:
+        secret = self.word(self.address["moda_live_secret"])
+        for form in ("small_header", "large_header"):  # src/live/header.h: the check is made of address and form
+            header = block - at[form]
+            proved = header + (8 if form == "small_header" else 0)
+            if block != 0 and self.word(header) == ((proved ^ secret) * 0x9E3779B97F4A7C15) % (1 << 64) | 1:
+                break
+        else:
             return None
         ref = self.read(header + at["header_site"], "<I")[0]
         site = self.word(self.address["moda_region_header_ptr"]) + ref * at["ref_unit"]
