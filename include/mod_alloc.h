@@ -140,9 +140,9 @@ typedef enum mod_alloc_walk_end {
  * figures fall and its freed figures grow, but no lifetime is counted there. (Valgrind's DHAT leaves the
  * block at its first site; its lifetimes begin at the same birth.)
  * Lifetimes. Each sample is timed; but with R = 1 only the first 256 blocks of a site are (of each thread, where several
- * are at it), and then one in eight, chosen at random, which counts for eight. Then lifetime_count, _sum_ns and
- * short_lived_count are unbiased estimates (of n blocks: +- 265 % / sqrt(n), one standard error), and quotients of them,
- * as the mean life, are closer still.
+ * are at it), and then one in eight, chosen at random, which counts for eight. Then lifetime_sum_ns and short_lived_count are
+ * estimates from an eighth of the blocks behind the first 256, and lifetime_min_ns and _max_ns are of those timed.
+ * lifetime_count is exact all the same.
  * In a forked child sites begin at the fork: allocated and freed are the child's own; live and the peaks
  * include the blocks that it has from its parent, but for those that the parent's other threads were just counting:
  * of such a one any figure may be there and any be missing. */
@@ -158,8 +158,8 @@ typedef struct mod_alloc_call_site {
     uint64_t at_peak_count, at_peak_bytes, at_peak_requested_bytes; /* live at the process's peak */
     uint64_t peak_count, peak_bytes; /* highest live_bytes of this site, blocks live then; with several
                                         threads at one site approximate: each adds its own from time to time */
-    uint64_t lifetime_count;         /* blocks whose life ended here, as the timed ones have it; see above */
-    uint64_t lifetime_sum_ns, lifetime_min_ns, lifetime_max_ns; /* of those; the last two, of those timed */
+    uint64_t lifetime_count;         /* blocks whose life ended here */
+    uint64_t lifetime_sum_ns, lifetime_min_ns, lifetime_max_ns; /* of those timed, the sum for all of them; see above */
     uint64_t short_lived_count; /* of those, shorter than MOD_ALLOC_SHORT_LIVED */
     uint64_t remote_free_count; /* freed on another thread than allocated */
     uint64_t reserved[6];

@@ -24,7 +24,7 @@
 #include <stdint.h>
 
 #define MODA_REGION_MAGIC "MODALLOC"
-#define MODA_REGION_VERSION 3u
+#define MODA_REGION_VERSION 4u
 #define MODA_REGION_BYTE_ORDER 0x01020304u
 #define MODA_REGION_ALIGN 64u /* of each record */
 
@@ -71,11 +71,27 @@ typedef struct moda_site_counts {
     uint64_t short_lived_count; /* x 65536 */
 
     uint64_t remote_free_count; /* x 65536 */
+    uint64_t moved_count;       /* x 65536; of free_count those that realloc moved: no life ended */
     int64_t peak_count;         /* x 65536 */
     int64_t at_peak_count;      /* x 65536 */
     int64_t at_peak_bytes;
     int64_t at_peak_requested;
 } moda_site_counts;
+
+/* Lives that ended at a site: all, while the figures above are of those timed. */
+static inline uint64_t moda_site_ended(const moda_site_counts *counts) {
+    return counts->free_count > counts->moved_count ? counts->free_count - counts->moved_count : 0;
+}
+
+/* A sum over the timed lives, for all that ended. */
+static inline uint64_t moda_site_of_all_lives(const moda_site_counts *counts, uint64_t timed) {
+    const uint64_t ended = moda_site_ended(counts);
+    if (counts->lifetime_count == 0 || counts->lifetime_count == ended) {
+        return timed;
+    }
+    const unsigned __int128 all = (unsigned __int128)timed * ended / counts->lifetime_count;
+    return all < UINT64_MAX ? (uint64_t)all : UINT64_MAX;
+}
 
 /* A distinct call stack. The overflow site has id 0, no frames, and walk_end NONE. */
 typedef struct moda_site {
@@ -114,7 +130,7 @@ typedef struct moda_site_delta {
     uint32_t seq;
     moda_ref site; /* 0 = empty */
     moda_site_counts counts;
-    uint64_t padding[3];
+    uint64_t padding[2];
 } moda_site_delta;
 _Static_assert(sizeof(moda_site_delta) == 192 && offsetof(moda_site_delta, counts.free_bytes) == 64
                    && offsetof(moda_site_delta, counts.remote_free_count) == 128,

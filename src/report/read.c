@@ -658,6 +658,7 @@ static void add_delta(moda_site_counts *to, const moda_site_counts *delta, uint6
     }
     to->short_lived_count += delta->short_lived_count;
     to->remote_free_count += delta->remote_free_count;
+    to->moved_count += delta->moved_count;
     to->at_peak_epoch = epoch;
     to->at_peak_count = wrapping_sum(a.count, b.count);
     to->at_peak_bytes = wrapping_sum(a.bytes, b.bytes);
@@ -726,13 +727,13 @@ static void convert_counts(const reader *r, const moda_site_counts *c, const mod
     of[MODA_VALUE_AT_PEAK_COUNT] = blocks((uint64_t)not_negative(peak.count));
     of[MODA_VALUE_AT_PEAK_REQUESTED_BYTES] = not_negative(peak.requested);
     take_own_peak(c, peak, of);
-    of[MODA_VALUE_LIFETIME_COUNT] = blocks(c->lifetime_count);
-    of[MODA_VALUE_LIFETIME_NS] = as_int(ticks_to_ns(r, c->lifetime_sum));
+    of[MODA_VALUE_LIFETIME_COUNT] = blocks(moda_site_ended(c));
+    of[MODA_VALUE_LIFETIME_NS] = as_int(ticks_to_ns(r, moda_site_of_all_lives(c, c->lifetime_sum)));
     if (c->lifetime_count != 0) {
         of[MODA_VALUE_LIFETIME_MIN_NS] = as_int(ticks_to_ns(r, c->lifetime_min));
         of[MODA_VALUE_LIFETIME_MAX_NS] = as_int(ticks_to_ns(r, c->lifetime_max));
     }
-    of[MODA_VALUE_TEMPORARY_COUNT] = blocks(c->short_lived_count);
+    of[MODA_VALUE_TEMPORARY_COUNT] = blocks(moda_site_of_all_lives(c, c->short_lived_count));
     of[MODA_VALUE_REMOTE_FREE_COUNT] = blocks(c->remote_free_count);
     of[MODA_VALUE_SAMPLES] = as_int(c->alloc_samples - had->samples);
     of[MODA_VALUE_FREED_SAMPLES] = as_int(c->free_samples);

@@ -279,6 +279,7 @@ static moda_site_counts counts_of(const moda_values *v) {
         .lifetime_min = has_lives ? (uint64_t)of[MODA_VALUE_LIFETIME_MIN_NS] : UINT64_MAX,
         .lifetime_max = (uint64_t)of[MODA_VALUE_LIFETIME_MAX_NS],
         .short_lived_count = fixed(of[MODA_VALUE_TEMPORARY_COUNT]),
+        .moved_count = fixed(of[MODA_VALUE_FREED_COUNT] - of[MODA_VALUE_LIFETIME_COUNT]),
         .remote_free_count = fixed(of[MODA_VALUE_REMOTE_FREE_COUNT]),
         .at_peak_epoch = UINT64_MAX,
         .at_peak_count = (int64_t)fixed(of[MODA_VALUE_AT_PEAK_COUNT]),

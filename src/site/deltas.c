@@ -105,6 +105,7 @@ static void add_counts(moda_site_counts *c, const moda_site_counts *d, uint64_t 
     moda_own_add(&c->lifetime_sum, d->lifetime_sum);
     moda_own_add(&c->short_lived_count, d->short_lived_count);
     moda_own_add(&c->remote_free_count, d->remote_free_count);
+    moda_own_add(&c->moved_count, d->moved_count);
     if (d->lifetime_min < load(&c->lifetime_min)) {
         store(&c->lifetime_min, d->lifetime_min);
     }
@@ -252,7 +253,10 @@ static void count(moda_site_counts *c, event what, const moda_sample *sample, co
     switch (what) {
     case EVENT_ALLOC: moda_site_add_alloc(c, sample); break;
     case EVENT_FREE: moda_site_add_free(c, sample, end); break;
-    case EVENT_MOVED: moda_site_add_leaving(c, sample); break;
+    case EVENT_MOVED:
+        moda_site_add_leaving(c, sample);
+        moda_own_add(&c->moved_count, sample->weight_fixed);
+        break;
     }
 }
 

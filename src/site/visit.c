@@ -86,12 +86,12 @@ static void describe(const moda_site *site, const view *now, mod_alloc_call_site
         .at_peak_requested_bytes = not_negative(now->is_at_peak ? live_requested : c.at_peak_requested),
         .peak_count = whole(not_negative(c.peak_count)),
         .peak_bytes = not_negative(c.peak_bytes),
-        .lifetime_count = whole(c.lifetime_count),
-        .lifetime_sum_ns = (uint64_t)((double)c.lifetime_sum * now->ns_per_tick),
+        .lifetime_count = whole(moda_site_ended(&c)),
+        .lifetime_sum_ns = (uint64_t)((double)moda_site_of_all_lives(&c, c.lifetime_sum) * now->ns_per_tick),
         .lifetime_min_ns =
             c.lifetime_min != UINT64_MAX ? (uint64_t)((double)c.lifetime_min * now->ns_per_tick) : 0,
         .lifetime_max_ns = (uint64_t)((double)c.lifetime_max * now->ns_per_tick),
-        .short_lived_count = whole(c.short_lived_count),
+        .short_lived_count = whole(moda_site_of_all_lives(&c, c.short_lived_count)),
         .remote_free_count = whole(c.remote_free_count),
     };
 }

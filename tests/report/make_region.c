@@ -291,6 +291,7 @@ static void give_up_delta(make_region *region, moda_site_delta *delta) {
         to->lifetime_max = from->lifetime_max;
     to->short_lived_count += from->short_lived_count;
     to->remote_free_count += from->remote_free_count;
+    to->moved_count += from->moved_count;
     memset(delta, 0, sizeof *delta);
 }
 

@@ -148,6 +148,7 @@ static void do_realloc(moda_shard *shard, uint64_t *random, bool is_weighted) {
     const block b = take_block(random);
     moda_site_count_moved(shard, models[b.site].site, &b.sample);
     model_leave(&models[b.site], &b.sample);
+    models[b.site].c.moved_count += b.sample.weight_fixed;
     const moda_sample sample = random_sample(random, is_weighted);
     do_alloc(shard, random_site(random), &sample, b.birth);
 }

@@ -240,15 +240,11 @@ static void check_figures(const mod_alloc_call_site *s, unsigned way, bool is_ch
     check_live(s->live_requested_bytes, s->live_count * size_of_way(way), size_of_way(way), is_child, name);
     check_live(s->at_peak_bytes, s->at_peak_count * usable[way], usable[way], is_child, name);
     check_live(s->peak_bytes, s->peak_count * usable[way], usable[way], is_child, name);
-    /* Behind the first some hundred blocks one life in eight is timed, and counts for eight: n lives have a standard
-     * deviation of the root of 7 n, at the most. One in 10^8 figures is off by six of them. */
-    const uint64_t off = s->lifetime_count > s->free_count ? s->lifetime_count - s->free_count : 0;
-    CHECK(s->free_count < 200 ? off == 0 : off * off < 36 * 7 * s->free_count,
-          "%s: %" PRIu64 " lives ended, of %" PRIu64 " blocks", name, s->lifetime_count, s->free_count);
-    CHECK(s->remote_free_count <= s->free_count && s->short_lived_count <= s->lifetime_count,
-          "%s: of %" PRIu64 " lives %" PRIu64 " were short, of %" PRIu64 " blocks %" PRIu64
-          " ended elsewhere",
-          name, s->lifetime_count, s->short_lived_count, s->free_count, s->remote_free_count);
+    CHECK(s->lifetime_count <= s->free_count, "%s: %" PRIu64 " lives ended, of %" PRIu64 " blocks", name,
+          s->lifetime_count, s->free_count);
+    CHECK(s->remote_free_count <= s->lifetime_count && s->short_lived_count <= s->lifetime_count,
+          "%s: of %" PRIu64 " lives %" PRIu64 " were short, %" PRIu64 " ended elsewhere", name,
+          s->lifetime_count, s->short_lived_count, s->remote_free_count);
     CHECK(s->lifetime_min_ns <= s->lifetime_max_ns && s->lifetime_max_ns <= s->lifetime_sum_ns + 1,
           "%s: lives from %" PRIu64 " to %" PRIu64 " ns, together %" PRIu64, name, s->lifetime_min_ns,
           s->lifetime_max_ns, s->lifetime_sum_ns);
