@@ -16,7 +16,9 @@
  *              called from any handler that was set by sigaction, signal, bsd_signal, sysv_signal or sigset, also from
  *              one that has interrupted malloc or free (POSIX allows less, and so does glibc). For that, these functions
  *              are mod-alloc's too: they pass on to libc's. What such a handler allocates while malloc is interrupted
- *              counts as ever, but belongs to no call site. An alignment above 8 MiB is refused there.
+ *              counts as ever, but belongs to no call site, and memory that it frees is used again only when malloc goes
+ *              on. An alignment above 8 MiB is refused there. A handler may leave by longjmp; as POSIX has it, not out of
+ *              malloc itself.
  * Allocation   no function here allocates from malloc unless it says so.
  */
 #ifndef MOD_ALLOC_H

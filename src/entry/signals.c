@@ -11,7 +11,7 @@
  * has set it.
  *
  * Left alone: handlers set by the system call itself, or by libc for its own purposes. They may not allocate in
- * malloc, as with any malloc.
+ * malloc, as with any malloc. A child of vfork that sets a handler sets it for its parent's table, too.
  *
  * Any thread, any time, in handlers too: no lock, no allocation.
  */
@@ -23,6 +23,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <gnu/libc-version.h>
 #include <link.h>
 #include <signal.h>
 #include <stddef.h>
@@ -33,10 +34,13 @@ typedef void handler_function(int, siginfo_t *, void *);
 typedef int sigaction_function(int, const struct sigaction *, struct sigaction *);
 
 /* libc's own sigaction under its other name, where nobody stands between us and it. */
-int __sigaction(int number, const struct sigaction *action, struct sigaction *old) MODA_WEAK;
+int __sigaction(int number, const struct sigaction *action, struct sigaction *old);
 /* Not there in a fully static program that does not use it. */
 extern __typeof__(dlsym) dlsym MODA_WEAK;
 int _dl_find_object(void *pc, struct dl_find_object *result) MODA_WEAK;
+
+/* Weak: in libmod_alloc.a a program's own comes before them, as it would before libc's. */
+#define EXPORT MODA_EXPORT MODA_WEAK
 
 /* The program's handlers, by number: the address, and whether it has SA_SIGINFO, in one word. */
 static uint64_t handlers[NSIG];
@@ -108,7 +112,7 @@ static void run(int number, siginfo_t *info, void *context) {
     handler_function *handler =
         (handler_function *)(uintptr_t)(moda_load_acquire(&handlers[number]) & ~WANTS_INFO);
     const moda_interrupted at = moda_interrupted_of(context);
-    if (moda_unlikely(moda_handler_is_running() || has_interrupted_us(&at))) {
+    if (moda_unlikely(moda_handler_is_interrupted(at.sp) || has_interrupted_us(&at))) {
         run_aside(handler, number, info, context);
         return;
     }
@@ -123,10 +127,6 @@ static int next(int number, const struct sigaction *action, struct sigaction *ol
     sigaction_function *function = moda_load_relaxed(&next_sigaction);
     if (function == NULL) {
         function = __sigaction;
-    }
-    if (moda_unlikely(function == NULL)) {
-        errno = ENOSYS;
-        return -1;
     }
     return function(number, action, old);
 }
@@ -143,8 +143,7 @@ static void tell(struct sigaction *action, uint64_t handler) {
     }
 }
 
-MODA_EXPORT int sigaction(int number, const struct sigaction *restrict action,
-                          struct sigaction *restrict old) {
+EXPORT int sigaction(int number, const struct sigaction *restrict action, struct sigaction *restrict old) {
     if (number <= 0 || number >= NSIG) {
         return next(number, action, old);
     }
@@ -192,29 +191,29 @@ static sighandler_t set(int number, sighandler_t handler, int flags, bool blocks
     return sigaction(number, &action, &old) == 0 ? old.sa_handler : SIG_ERR;
 }
 
-MODA_EXPORT sighandler_t signal(int number, sighandler_t handler) {
+EXPORT sighandler_t signal(int number, sighandler_t handler) {
     const bool restarts = number <= 0 || number >= NSIG || !is_interrupting(number);
     return set(number, handler, restarts ? SA_RESTART : 0, true);
 }
 
-MODA_EXPORT sighandler_t bsd_signal(int number, sighandler_t handler);
+EXPORT sighandler_t bsd_signal(int number, sighandler_t handler);
 sighandler_t bsd_signal(int number, sighandler_t handler) {
     return signal(number, handler);
 }
 
-MODA_EXPORT sighandler_t ssignal(int number, sighandler_t handler) {
+EXPORT sighandler_t ssignal(int number, sighandler_t handler) {
     return signal(number, handler);
 }
 
-MODA_EXPORT sighandler_t __sysv_signal(int number, sighandler_t handler) {
+EXPORT sighandler_t __sysv_signal(int number, sighandler_t handler) {
     return set(number, handler, (int)SA_RESETHAND | SA_NODEFER, false);
 }
 
-MODA_EXPORT sighandler_t sysv_signal(int number, sighandler_t handler) {
+EXPORT sighandler_t sysv_signal(int number, sighandler_t handler) {
     return __sysv_signal(number, handler);
 }
 
-MODA_EXPORT int siginterrupt(int number, int interrupts) {
+EXPORT int siginterrupt(int number, int interrupts) {
     struct sigaction action;
     if (number <= 0 || number >= NSIG) {
         errno = EINVAL;
@@ -234,7 +233,7 @@ MODA_EXPORT int siginterrupt(int number, int interrupts) {
     return sigaction(number, &action, NULL);
 }
 
-MODA_EXPORT sighandler_t sigset(int number, sighandler_t disposition) {
+EXPORT sighandler_t sigset(int number, sighandler_t disposition) {
     struct sigaction old;
     sigset_t one, mask;
     sigemptyset(&one);
@@ -273,7 +272,7 @@ void moda_signals_begin(void) {
         }
     }
     if (getauxval(AT_BASE) != 0 && _dl_find_object != NULL) {
-        find(&system_code[0], (uintptr_t)&sigprocmask);
+        find(&system_code[0], (uintptr_t)&gnu_get_libc_version);
         find(&system_code[1], getauxval(AT_BASE));
         find(&system_code[2], getauxval(AT_SYSINFO_EHDR));
         has_system_code = system_code[0].high != 0;

@@ -14,14 +14,21 @@
  * high. */
 typedef struct moda_handler_call {
     uintptr_t low, high;
-    moda_heap *heap;
-    moda_shard *shard;
+    moda_heap *heap, *heap_aside;
+    moda_shard *shard, *shard_aside;
     uint32_t depth;
     bool guard_was_held;
 } moda_handler_call;
 
-/* Whether the calling thread is in such a handler already; then a further one is one, too. */
+/* Whether the calling thread is in such a handler. */
 bool moda_handler_is_running(void);
+
+/* Whether a signal that came at this stack pointer has interrupted one: then its handler is one, too. It may run on another
+ * stack. */
+bool moda_handler_is_interrupted(uintptr_t sp);
+
+/* The thread ends, and so do the handlers that it is in: it has left them by pthread_exit or longjmp. */
+void moda_handler_forget(void);
 
 /* Around the program's handler: the thread's heap, its shard and what it keeps for samples are left alone meanwhile. A
  * handler that leaves by longjmp is noticed at the thread's next allocation. */

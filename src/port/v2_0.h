@@ -84,5 +84,11 @@ MODA_INLINE void *moda_mi_page_start(mi_page_t *page) {
     return _mi_segment_page_start(_mi_page_segment(page), page, &size);
 }
 
+/* False while a thread is reading the abandoned list: giving a segment back waits for it, and it may be who was
+ * interrupted. */
+MODA_INLINE bool moda_mi_frees_at_once(void) {
+    return mi_atomic_load_acquire(&abandoned_readers) == 0;
+}
+
 /* Hands unused memory back only when told to: the slow path does, on a timer. */
 #define MODA_HEAP_COLLECT_INTERVAL_MS 250

@@ -89,5 +89,9 @@ MODA_INLINE void *moda_mi_page_start(mi_page_t *page) {
     return page->page_start;
 }
 
+MODA_INLINE bool moda_mi_frees_at_once(void) {
+    return true;
+}
+
 /* 2.4.1 gives memory back by itself, but only while the generic path runs; now and then we ask. */
 #define MODA_HEAP_COLLECT_INTERVAL_MS 500

@@ -124,10 +124,10 @@ MODA_INLINE void moda_shard_store_mark(moda_peak_mark *mark, moda_peak_mark valu
  * a window begins. Steps are added, not results stored: a signal handler in between that allocates moves the
  * words too, and no sum may lose that. */
 MODA_INLINE void moda_shard_set_mark(moda_shard *shard) {
-    const int64_t step = moda_shard_freed_mark(shard) - moda_shard_countdown(shard);
     shard->before.freed_bytes = (uint64_t)(shard->free_budget - moda_shard_freed_mark(shard));
     shard->before_what = MODA_BEFORE_MARK;
     moda_shard_seq_begin(shard);
+    const int64_t step = moda_shard_freed_mark(shard) - moda_shard_countdown(shard);
     moda_own_subtract(&shard->free_budget, (uint64_t)step);
     moda_own_subtract(&shard->free_word, (uint64_t)moda_word_of_bytes(step));
     moda_store_relaxed(&shard->mark_live, moda_shard_live(shard));
@@ -191,6 +191,9 @@ void moda_shard_free_huge(moda_shard *shard, size_t block_size);
 
 MODA_INLINE void moda_shard_look_at_mark(moda_shard *shard) {
     if (moda_unlikely(moda_own_is_less(&shard->alloc_word, &shard->free_word))) {
+        if ((moda_load_relaxed(&shard->seq) & 1) != 0) {
+            return; /* we are in a signal handler, and who was interrupted is at it */
+        }
         if (moda_unlikely(moda_shard_has_wrapped(shard))) {
             moda_shard_wrap(shard);
         } else {
@@ -226,7 +229,7 @@ MODA_INLINE void moda_shard_count_request(moda_shard *shard, size_t requested) {
 /* A block large enough to matter for the process's peak by itself is made known at once: it may be gone before
  * anybody looks. */
 MODA_INLINE void moda_shard_look_at_large(moda_shard *shard, size_t block_size) {
-    if (moda_unlikely(block_size >= MODA_PUBLISH_BYTES)) {
+    if (moda_unlikely(block_size >= MODA_PUBLISH_BYTES) && (moda_load_relaxed(&shard->seq) & 1) == 0) {
         moda_shard_visit(shard);
     }
 }

@@ -23,7 +23,8 @@ moda_interrupted moda_interrupted_of(const void *context) {
 }
 
 MODA_READS_STACKS bool moda_interrupted_is_in(const moda_interrupted *at, bool (*is_there)(uintptr_t pc)) {
-    moda_stack_own nobody = {0};
+    moda_stack_own nobody = {
+        .is_known = true}; /* any stack: a thread's own costs a system call a page of its depth */
     uint64_t frames[FRAMES_MAX];
     moda_walk_state s = {
         .at = {.pc = at->pc,
@@ -38,6 +39,7 @@ MODA_READS_STACKS bool moda_interrupted_is_in(const moda_interrupted *at, bool (
         .may_guess = true,
     };
     moda_stack_enter(s.own, s.at.sp, &s.range);
+    s.range.pages_left = 8; /* frames of libc's and of ours are small */
     const moda_walk walk = moda_tables_walk_from(&s, 0);
     for (uint32_t i = 0; i < walk.count; i++) {
         if (is_there((uintptr_t)frames[i])) {

@@ -16,7 +16,7 @@ typedef struct moda_interrupted {
 moda_interrupted moda_interrupted_of(const void *context);
 
 /* Whether the instruction itself, or one that waits for a call of it to return, lies where `is_there` says. Looks through a
- * few frames: as many as functions of libc have among themselves. Takes no lock, allocates nothing, below 2 KiB of stack. */
+ * few frames: as many as functions of libc have among themselves. Takes no lock, allocates nothing; 2.5 KiB of stack. */
 bool moda_interrupted_is_in(const moda_interrupted *at, bool (*is_there)(uintptr_t pc));
 
 #endif

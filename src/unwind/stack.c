@@ -34,11 +34,12 @@ bool moda_stack_page_is_readable(uintptr_t address) {
     enum { UNKNOWN, BY_MASK, BY_FUTEX };
     static uint32_t way;
     uint32_t known = moda_load_relaxed(&way);
-    if (known == UNKNOWN) { /* nothing is mapped at 0: a way that says otherwise is none */
-        known = probe_by_mask(0) ? BY_FUTEX : BY_MASK;
+    if (known
+        == UNKNOWN) { /* nothing is mapped near 0 (which itself means "no set"): a way that says otherwise is none */
+        known = probe_by_mask(8) ? BY_FUTEX : BY_MASK;
         moda_store_relaxed(&way, known);
     }
-    return known == BY_MASK ? probe_by_mask(address & page_mask) : probe_by_futex(address & page_mask);
+    return known == BY_MASK ? probe_by_mask((address & page_mask) + 8) : probe_by_futex(address & page_mask);
 }
 
 /* The address alone tells that it is the main stack; who else it may be takes two system calls. */
