@@ -327,6 +327,17 @@ MODA_INLINE void *moda_heap_malloc_class(moda_heap *heap, size_t size) {
     return moda_mi_malloc_generic(heap, size);
 }
 
+/* A page that has a free block of a size that has a class; NULL: the generic path is to be asked. Not in a checked
+ * build. */
+MODA_INLINE moda_page *moda_heap_find_page(moda_heap *heap, size_t size) {
+    return moda_mi_find_page(heap, size);
+}
+
+/* A block of it was taken. */
+MODA_INLINE void moda_page_was_taken_from(moda_page *page) {
+    moda_mi_page_was_taken_from(page);
+}
+
 MODA_INLINE void *moda_page_take(moda_page *page) {
     void *block = page ? moda_page_first_free(page) : NULL;
     if (!block && page) {

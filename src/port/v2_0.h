@@ -21,6 +21,20 @@ MODA_INLINE void *moda_mi_malloc_generic(mi_heap_t *heap, size_t size) {
     return _mi_malloc_generic(heap, size, false, 0);
 }
 
+/* A page with a free block of a size that has a class, found as the generic path does. NULL: there is none, or the
+ * generic path has something to do first. (What it calls besides, programs would have to register; ours cannot.) */
+MODA_INLINE mi_page_t *moda_mi_find_page(mi_heap_t *heap, size_t size) {
+    if (moda_unlikely(mi_atomic_load_ptr_relaxed(mi_block_t, &heap->thread_delayed_free) != NULL)) {
+        return NULL;
+    }
+    return mi_page_queue_find_free_ex(heap, mi_page_queue(heap, size), true);
+}
+
+/* A block was taken from a page that moda_mi_find_page found. */
+MODA_INLINE void moda_mi_page_was_taken_from(mi_page_t *page) {
+    (void)page;
+}
+
 MODA_INLINE void *moda_mi_block_of(mi_segment_t *segment, mi_page_t *page, void *p) {
     return _mi_page_ptr_unalign(segment, page, p);
 }

@@ -24,6 +24,26 @@ MODA_INLINE void *moda_mi_malloc_generic(mi_heap_t *heap, size_t size) {
     return block;
 }
 
+/* A page with a free block of a size that has a class, found as the generic path does. NULL: there is none, or the
+ * generic path has other work to do, as each hundredth time. */
+MODA_INLINE mi_page_t *moda_mi_find_page(mi_heap_t *heap, size_t size) {
+    if (moda_unlikely(heap->generic_count >= 99)) {
+        return NULL;
+    }
+    heap->generic_count++;
+    const int saved = errno;
+    mi_page_t *page = mi_page_queue_find_free_ex(heap, mi_page_queue(heap, size), true);
+    errno = saved;
+    return page;
+}
+
+/* A block was taken from a page that moda_mi_find_page found: the only one of a page is not looked for again. */
+MODA_INLINE void moda_mi_page_was_taken_from(mi_page_t *page) {
+    if (moda_unlikely(page->reserved == page->used)) {
+        mi_page_to_full(page, mi_page_queue_of(page));
+    }
+}
+
 MODA_INLINE void *moda_mi_block_of(mi_segment_t *segment, mi_page_t *page, void *p) {
     (void)segment;
     return _mi_page_ptr_unalign(page, p);
