@@ -28,6 +28,9 @@
 #define MODA_LIKE(target) used
 #endif
 #define MODA_CACHE_LINE 64
+#define moda_assume(x) ((x) ? (void)0 : __builtin_unreachable())
+/* Has the value in a register here: what it is made of is not mixed with what is made of it. */
+#define moda_keep(value) __asm__("" : "+r"(value))
 
 #define moda_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
 #define moda_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
@@ -51,6 +54,9 @@ MODA_INLINE void moda_own_add(uint64_t *word, uint64_t n) {
 }
 MODA_INLINE void moda_own_increment(uint64_t *word) {
     __asm__("incq %0" : "+m"(*word) : : "cc");
+}
+MODA_INLINE void moda_own_increment_32(uint32_t *word) {
+    __asm__("incl %0" : "+m"(*word) : : "cc");
 }
 MODA_INLINE void moda_own_subtract(int64_t *word, uint64_t n) {
     __asm__("subq %1, %0" : "+m"(*word) : "er"(n) : "cc");
@@ -76,6 +82,9 @@ MODA_INLINE void moda_own_add(uint64_t *word, uint64_t n) {
 }
 MODA_INLINE void moda_own_increment(uint64_t *word) {
     moda_own_add(word, 1);
+}
+MODA_INLINE void moda_own_increment_32(uint32_t *word) {
+    moda_store_relaxed(word, moda_load_relaxed(word) + 1);
 }
 MODA_INLINE void moda_own_subtract(int64_t *word, uint64_t n) {
     moda_store_relaxed(word, moda_load_relaxed(word) - (int64_t)n);

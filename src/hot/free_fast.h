@@ -20,11 +20,12 @@ MODA_INLINE void moda_free_fast(void *p) {
     moda_heap *heap = moda_heap_of_thread();
     if (moda_unlikely(!moda_page_is_of_heap(page, heap)) || moda_unlikely(!moda_page_is_plain(page))
         || MODA_IS_CHECKED) {
-        moda_free_slow(p);
+        moda_free_slow(p, page);
         return;
     }
-    if (moda_unlikely(!moda_shard_count_free_fast(moda_heap_shard(heap), moda_page_block_size_fast(page)))) {
-        moda_free_above(p);
+    moda_shard *shard = moda_heap_shard(heap);
+    if (moda_unlikely(!moda_shard_count_free_fast(shard, moda_page_block_size_fast(page)))) {
+        moda_free_above(p, page, shard);
         return;
     }
     if (moda_unlikely(moda_page_push(page, p)) && moda_unlikely(!moda_page_is_retired(page))) {

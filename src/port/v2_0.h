@@ -12,6 +12,10 @@ MODA_INLINE mi_heap_t *moda_mi_default_heap(void) {
     return mi_get_default_heap();
 }
 
+MODA_INLINE uintptr_t moda_mi_thread_id(void) {
+    return _mi_thread_id();
+}
+
 /* Right up to 2 GiB, where it saturates: no fast path reads it there. */
 MODA_INLINE size_t moda_mi_block_size_fast(const mi_page_t *page) {
     return page->xblock_size;

@@ -12,6 +12,10 @@ MODA_INLINE mi_heap_t *moda_mi_default_heap(void) {
     return mi_prim_get_default_heap();
 }
 
+MODA_INLINE uintptr_t moda_mi_thread_id(void) {
+    return _mi_prim_thread_id();
+}
+
 MODA_INLINE size_t moda_mi_block_size_fast(const mi_page_t *page) {
     return page->block_size;
 }

@@ -229,7 +229,8 @@ static inline uint64_t moda_free_word_blocks(int64_t word) {
     return (uint64_t)(word & MODA_WORD_LOW);
 }
 
-enum { MODA_BEFORE_MARK = 1, MODA_BEFORE_COUNTDOWN = 2 }; /* freed_bytes alone; all but realloc_count */
+/* freed_bytes alone, and where nothing changes; all but realloc_count */
+enum { MODA_BEFORE_MARK = 1, MODA_BEFORE_COUNTDOWN = 2 };
 
 typedef struct moda_shard {
     /* owner, on the fast paths */

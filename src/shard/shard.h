@@ -60,12 +60,13 @@ void moda_shard_visit(moda_shard *shard);
 
 MODA_INLINE void moda_shard_seq_begin(moda_shard *shard) {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    moda_store_relaxed(&shard->seq, moda_load_relaxed(&shard->seq) + 1);
+    moda_own_increment_32(&shard->seq);
     __atomic_thread_fence(__ATOMIC_RELEASE);
 }
 
 MODA_INLINE void moda_shard_seq_end(moda_shard *shard) {
-    moda_store_release(&shard->seq, moda_load_relaxed(&shard->seq) + 1);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    moda_own_increment_32(&shard->seq);
 }
 
 MODA_INLINE int64_t moda_shard_countdown(const moda_shard *shard) {
@@ -76,12 +77,15 @@ MODA_INLINE int64_t moda_shard_freed_mark(const moda_shard *shard) {
     return moda_free_word_bytes(moda_load_relaxed(&shard->free_word));
 }
 
-MODA_INLINE int64_t moda_shard_live(const moda_shard *shard) {
-    return (int64_t)(moda_load_relaxed(&shard->alloc_base)
-                     + moda_alloc_word_blocks(moda_load_relaxed(&shard->alloc_word))
-                     - moda_load_relaxed(&shard->free_base)
-                     - moda_free_word_blocks(moda_load_relaxed(&shard->free_word))
+/* Blocks live, where the two words have counted this many. */
+MODA_INLINE int64_t moda_shard_live_of(const moda_shard *shard, uint64_t blocks) {
+    return (int64_t)(blocks + moda_load_relaxed(&shard->alloc_base) - moda_load_relaxed(&shard->free_base)
                      - moda_load_relaxed(&shard->realloc_count));
+}
+
+MODA_INLINE int64_t moda_shard_live(const moda_shard *shard) {
+    return moda_shard_live_of(shard, moda_alloc_word_blocks(moda_load_relaxed(&shard->alloc_word))
+                                         - moda_free_word_blocks(moda_load_relaxed(&shard->free_word)));
 }
 
 /* total - freed; may be negative: a thread can free what others allocated. */
@@ -120,18 +124,28 @@ MODA_INLINE void moda_shard_store_mark(moda_peak_mark *mark, moda_peak_mark valu
     moda_store_relaxed(&mark->count, value.count);
 }
 
-/* Sets the mark to the balance as it is now: upwards because a peak is about to be left, or downwards because
- * a window begins. Steps are added, not results stored: a signal handler in between that allocates moves the
- * words too, and no sum may lose that. */
-MODA_INLINE void moda_shard_set_mark(moda_shard *shard) {
+/* Moves the mark to the balance. Steps are added, not results stored: a signal handler in between that allocates moves the
+ * words too, and no sum may lose that. It does not move the mark: seq is odd then. */
+MODA_INLINE void moda_shard_move_mark(moda_shard *shard) {
     shard->before.freed_bytes = (uint64_t)(shard->free_budget - moda_shard_freed_mark(shard));
-    shard->before_what = MODA_BEFORE_MARK;
     moda_shard_seq_begin(shard);
-    const int64_t step = moda_shard_freed_mark(shard) - moda_shard_countdown(shard);
+    const int64_t allocs = moda_load_relaxed(&shard->alloc_word);
+    const int64_t frees = moda_load_relaxed(&shard->free_word);
+    const int64_t freed_mark = moda_free_word_bytes(frees);
+    int64_t freed_blocks = frees - moda_word_of_bytes(freed_mark);
+    moda_keep(freed_blocks); /* or it is a mask, in one more register */
+    const uint64_t blocks = moda_alloc_word_blocks(allocs) - (uint64_t)freed_blocks;
+    const int64_t step = freed_mark - moda_alloc_word_bytes(allocs);
     moda_own_subtract(&shard->free_budget, (uint64_t)step);
     moda_own_subtract(&shard->free_word, (uint64_t)moda_word_of_bytes(step));
-    moda_store_relaxed(&shard->mark_live, moda_shard_live(shard));
+    moda_store_relaxed(&shard->mark_live, moda_shard_live_of(shard, blocks));
     moda_shard_seq_end(shard);
+}
+
+/* Sets the mark to the balance as it is now: upwards because a peak is about to be left, or downwards because
+ * a window begins. */
+MODA_INLINE void moda_shard_set_mark(moda_shard *shard) {
+    moda_shard_move_mark(shard);
 }
 
 void moda_shard_raise_mark(moda_shard *shard); /* moda_shard_set_mark, in peak.c */
@@ -143,23 +157,27 @@ MODA_INLINE void moda_shard_set_countdown(moda_shard *shard, int64_t bytes) {
         moda_shard_raise_mark(shard);
     }
     const int64_t allocs = moda_load_relaxed(&shard->alloc_word);
-    const uint64_t frees = moda_free_word_blocks(moda_load_relaxed(&shard->free_word));
+    const int64_t free_word = moda_load_relaxed(&shard->free_word);
+    const uint64_t blocks = moda_alloc_word_blocks(allocs);
+    const uint64_t requested = moda_alloc_word_requested(allocs);
+    const uint64_t frees = moda_free_word_blocks(free_word);
     const uint64_t less = (uint64_t)(moda_alloc_word_bytes(allocs) - bytes);
-    shard->before.alloc_count = shard->alloc_base + moda_alloc_word_blocks(allocs);
-    shard->before.requested_bytes = shard->requested_base + moda_alloc_word_requested(allocs);
+    shard->before.alloc_count = shard->alloc_base + blocks;
+    shard->before.requested_bytes = shard->requested_base + requested;
     shard->before.free_count = shard->free_base + frees;
     shard->before.total_bytes = (uint64_t)(shard->budget - moda_alloc_word_bytes(allocs));
-    shard->before.freed_bytes = (uint64_t)(shard->free_budget - moda_shard_freed_mark(shard));
+    shard->before.freed_bytes = (uint64_t)(shard->free_budget - moda_free_word_bytes(free_word));
     shard->before_what = MODA_BEFORE_COUNTDOWN;
     moda_shard_seq_begin(shard);
-    moda_own_add(&shard->alloc_base, moda_alloc_word_blocks(allocs));
-    moda_own_add(&shard->requested_base, moda_alloc_word_requested(allocs));
+    moda_own_add(&shard->alloc_base, blocks);
+    moda_own_add(&shard->requested_base, requested);
     moda_own_add(&shard->free_base, frees);
     moda_own_subtract(&shard->alloc_word, (less << MODA_WORD_SHIFT) - (uint64_t)(MODA_WORD_LOW & ~allocs));
     moda_own_subtract(&shard->free_word, (less << MODA_WORD_SHIFT) + frees);
     moda_own_subtract(&shard->budget, less);
     moda_own_subtract(&shard->free_budget, less);
     moda_shard_seq_end(shard);
+    shard->before_what = MODA_BEFORE_MARK;
 }
 
 /* What a malloc counts, on the fast path: 3 instructions. True if the countdown is below 0 now: then it is to be given
@@ -180,6 +198,17 @@ MODA_INLINE bool moda_shard_count_free_fast(moda_shard *shard, size_t block_size
     if (moda_unlikely(moda_own_is_less(&shard->alloc_word, &shard->free_word))) {
         return false;
     }
+    moda_own_subtract(&shard->free_word, ((uint64_t)block_size << MODA_WORD_SHIFT) - 1);
+    return true;
+}
+
+/* What it counts where the balance is above the mark, which moves up to it first. False, and nothing done, if it only looks
+ * so because free_word has wrapped. */
+MODA_INLINE bool moda_shard_count_free_above(moda_shard *shard, size_t block_size) {
+    if (moda_unlikely(moda_shard_has_wrapped(shard))) {
+        return false;
+    }
+    moda_shard_move_mark(shard);
     moda_own_subtract(&shard->free_word, ((uint64_t)block_size << MODA_WORD_SHIFT) - 1);
     return true;
 }

@@ -153,6 +153,8 @@ static void fork_in_the_middle(const moda_shard *before, unsigned stored) {
     if (!(stored & 16)) {
         shard->alloc_base = before->alloc_base;
     }
+    shard->before_what =
+        stored % 2 == 0 ? MODA_BEFORE_COUNTDOWN : MODA_BEFORE_MARK; /* as it is in the middle */
     shard->seq--;
     moda_shard *const of_parent = shard;
     moda_shard_of_thread = moda_registry_take();
