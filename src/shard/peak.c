@@ -10,6 +10,9 @@
  * balances are too high where a thread has since freed). So the peak is never too high, and low by at most
  * (threads - 1) x MODA_VERIFY_BYTES + threads x (MODA_PUBLISH_BYTES + MODA_LEVEL_BYTES).
  *
+ * A thread that is alone need not do so at each look: its mark has the peak. When another thread begins, its balance is
+ * made known for it, and from then on it looks each time.
+ *
  * No lock: a signal handler may allocate, and so come here, while its thread is in the middle of this.
  */
 #include "shard/peak.h"
@@ -71,12 +74,6 @@ static moda_peak_mark high_of(const moda_shard *shard) {
         high.count = moda_load_relaxed(&shard->pending.count);
     }
     return high;
-}
-
-static bool is_solo(const moda_shard *shard) {
-    const moda_region_header *header = moda_region();
-    return moda_load_relaxed(&header->threads_now) == 1
-           && moda_load_relaxed(&shard->mark_epoch) == moda_load_relaxed(&header->solo_epoch);
 }
 
 /* What all slots but the only thread's and the orphan's hold: it stands still while no thread comes or goes. */
@@ -144,23 +141,25 @@ static void begin_solo(moda_shard *shard) {
     moda_store_relaxed(&shard->mark_epoch, moda_load_relaxed(&moda_region()->solo_epoch));
 }
 
-/* Every thread's balance made known for it: frees on the fast path tell nobody. */
+/* A thread's balance made known for it; not over what it made known itself meanwhile: that is newer. */
+static void publish_for(moda_shard *shard) {
+    int64_t old = moda_load_acquire(&shard->published);
+    moda_counts counts;
+    moda_totals_of_shard(shard, &counts);
+    const int64_t balance = moda_counts_balance(&counts);
+    if (__atomic_compare_exchange_n(&shard->published, &old, balance, false, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_RELAXED)) {
+        moda_add_relaxed(&moda_region()->published_sum, balance - old);
+    }
+}
+
+/* Every thread's: frees on the fast path tell nobody. */
 static void publish_others(void) {
-    moda_region_header *header = moda_region();
-    const uint32_t count = moda_load_acquire(&header->slot_count);
+    const uint32_t count = moda_load_acquire(&moda_region()->slot_count);
     for (uint32_t i = 1; i < count; i++) {
         moda_shard *shard = moda_registry_slot(i);
-        if (!shard) {
-            continue;
-        }
-        /* Not over what its owner made known meanwhile: that is newer. */
-        int64_t old = moda_load_acquire(&shard->published);
-        moda_counts counts;
-        moda_totals_of_shard(shard, &counts);
-        const int64_t balance = moda_counts_balance(&counts);
-        if (__atomic_compare_exchange_n(&shard->published, &old, balance, false, __ATOMIC_ACQ_REL,
-                                        __ATOMIC_RELAXED)) {
-            moda_add_relaxed(&header->published_sum, balance - old);
+        if (shard) {
+            publish_for(shard);
         }
     }
 }
@@ -177,7 +176,7 @@ static void publish(moda_shard *shard, int64_t balance) {
 }
 
 static void look_for_peak_solo(moda_shard *shard) {
-    if (!is_solo(shard)) {
+    if (!moda_shard_is_solo(shard)) {
         begin_solo(shard);
     }
     const moda_peak_mark high = solo_high(shard);
@@ -210,7 +209,7 @@ void moda_shard_visit(moda_shard *shard) {
 
 void moda_shard_note_peak(moda_shard *shard) {
     moda_region_header *header = moda_region();
-    if (!is_solo(shard)) {
+    if (!moda_shard_is_solo(shard)) {
         return; /* known to the publish threshold only */
     }
     const int64_t sum = bytes_of_others() + moda_shard_balance(shard);
@@ -274,12 +273,15 @@ void moda_peak_threads_changed(moda_shard *only) {
     }
     moda_region_header *header = moda_region();
     moda_store_relaxed(&header->solo_epoch, header->solo_epoch + 1);
+    if (only) {
+        publish_for(only); /* alone, it did not do so at each visit; from now on it does */
+    }
 }
 
 /* What is true of the process now, told to the peak and to all windows. */
 static void offer_now(moda_shard *mine) {
     moda_shard_publish(mine);
-    if (!is_solo(mine)) {
+    if (!moda_shard_is_solo(mine)) {
         offer_sum();
     }
 }
@@ -293,7 +295,7 @@ moda_peak_mark moda_peak_now(const moda_totals *totals) {
     const uint32_t count = moda_load_acquire(&header->slot_count);
     for (uint32_t i = 1; i < count && moda_load_relaxed(&header->threads_now) == 1; i++) {
         const moda_shard *shard = moda_registry_slot(i);
-        if (shard && moda_load_relaxed(&shard->state) == MODA_SLOT_TAKEN && is_solo(shard)) {
+        if (shard && moda_load_relaxed(&shard->state) == MODA_SLOT_TAKEN && moda_shard_is_solo(shard)) {
             const moda_peak_mark high = solo_high(shard);
             peak = high.bytes > peak.bytes ? high : peak;
         }
@@ -304,7 +306,7 @@ moda_peak_mark moda_peak_now(const moda_totals *totals) {
 void moda_peak_reset(moda_shard *mine) {
     moda_region_header *header = moda_region();
     offer_now(mine); /* open windows keep their peaks */
-    if (is_solo(mine)) {
+    if (moda_shard_is_solo(mine)) {
         begin_solo(mine);
     }
     moda_totals totals;
@@ -334,7 +336,7 @@ void moda_peak_fork_child(void) {
 
 uint32_t moda_peak_window_open(moda_shard *mine, moda_totals *totals) {
     offer_now(mine);
-    if (is_solo(mine)) {
+    if (moda_shard_is_solo(mine)) {
         begin_solo(mine);
     }
     uint64_t mask = moda_load_relaxed(&window_mask);

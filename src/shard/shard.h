@@ -20,6 +20,7 @@
 #include "base/compiler.h"
 #include "mod_alloc.h"
 #include "region/layout.h"
+#include "region/region.h"
 
 /* A thread looks whether to make its balance known at the latest after it has allocated this many bytes, and does
  * if the balance is further than MODA_LEVEL_BYTES from what is known. MODA_VERIFY_BYTES may be lost besides, for each
@@ -55,7 +56,8 @@ extern moda_shard *moda_shard_orphan MODA_HIDDEN;
 /* Makes the balance known, looks for a new peak. Own shard only. */
 void moda_shard_publish(moda_shard *shard);
 
-/* The slow paths' part, each MODA_PUBLISH_BYTES: the same, where the balance is not level. */
+/* The slow paths' part, each MODA_PUBLISH_BYTES: the same, where the balance is not level. Those of a thread that is alone
+ * may be left out: see moda_shard_is_solo. */
 void moda_shard_visit(moda_shard *shard);
 
 MODA_INLINE void moda_shard_seq_begin(moda_shard *shard) {
@@ -124,9 +126,10 @@ MODA_INLINE void moda_shard_store_mark(moda_peak_mark *mark, moda_peak_mark valu
     moda_store_relaxed(&mark->count, value.count);
 }
 
-/* Moves the mark to the balance. Steps are added, not results stored: a signal handler in between that allocates moves the
- * words too, and no sum may lose that. It does not move the mark: seq is odd then. */
-MODA_INLINE void moda_shard_move_mark(moda_shard *shard) {
+/* Sets the mark to the balance as it is now: upwards because a peak is about to be left, or downwards because
+ * a window begins. Steps are added, not results stored: a signal handler in between that allocates moves the words too, and
+ * no sum may lose that. It does not move the mark: seq is odd then. */
+MODA_INLINE void moda_shard_set_mark(moda_shard *shard) {
     shard->before.freed_bytes = (uint64_t)(shard->free_budget - moda_shard_freed_mark(shard));
     moda_shard_seq_begin(shard);
     const int64_t allocs = moda_load_relaxed(&shard->alloc_word);
@@ -140,12 +143,6 @@ MODA_INLINE void moda_shard_move_mark(moda_shard *shard) {
     moda_own_subtract(&shard->free_word, (uint64_t)moda_word_of_bytes(step));
     moda_store_relaxed(&shard->mark_live, moda_shard_live_of(shard, blocks));
     moda_shard_seq_end(shard);
-}
-
-/* Sets the mark to the balance as it is now: upwards because a peak is about to be left, or downwards because
- * a window begins. */
-MODA_INLINE void moda_shard_set_mark(moda_shard *shard) {
-    moda_shard_move_mark(shard);
 }
 
 void moda_shard_raise_mark(moda_shard *shard); /* moda_shard_set_mark, in peak.c */
@@ -208,7 +205,7 @@ MODA_INLINE bool moda_shard_count_free_above(moda_shard *shard, size_t block_siz
     if (moda_unlikely(moda_shard_has_wrapped(shard))) {
         return false;
     }
-    moda_shard_move_mark(shard);
+    moda_shard_set_mark(shard);
     moda_own_subtract(&shard->free_word, ((uint64_t)block_size << MODA_WORD_SHIFT) - 1);
     return true;
 }
@@ -255,10 +252,20 @@ MODA_INLINE void moda_shard_count_request(moda_shard *shard, size_t requested) {
     moda_own_add(&shard->requested_base, requested);
 }
 
+/* The shard's thread is the only one, and its marks are of a time when it was: then the mark keeps the process's peak,
+ * too, and nobody needs to know the balance meanwhile. */
+MODA_INLINE bool moda_shard_is_solo(const moda_shard *shard) {
+    const moda_region_header *header = moda_region();
+    return moda_load_relaxed(&header->threads_now) == 1
+           && moda_load_relaxed(&shard->mark_epoch) == moda_load_relaxed(&header->solo_epoch);
+}
+
 /* A block large enough to matter for the process's peak by itself is made known at once: it may be gone before
- * anybody looks. */
+ * anybody looks. (The mark of a thread that is alone has it; only when it was is not known then.) */
 MODA_INLINE void moda_shard_look_at_large(moda_shard *shard, size_t block_size) {
-    if (moda_unlikely(block_size >= MODA_PUBLISH_BYTES) && (moda_load_relaxed(&shard->seq) & 1) == 0) {
+    if (moda_unlikely(block_size >= MODA_PUBLISH_BYTES)
+        && (shard->sample_bytes != 0 || !moda_shard_is_solo(shard))
+        && (moda_load_relaxed(&shard->seq) & 1) == 0) {
         moda_shard_visit(shard);
     }
 }

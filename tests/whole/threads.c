@@ -226,8 +226,50 @@ static void realloc_on_another_thread(void) {
     CHECK_EQ(change.live_count, change.alloc_count - 1 - change.free_count, "all but the realloc are blocks");
 }
 
+enum { GROWN_BLOCKS = 210, GROWN_SIZE = 16 * 1024 };
+static void *grown[GROWN_BLOCKS];
+
+/* Returns the bytes of its blocks, which it has freed again. */
+static void *grow_and_shrink(void *unused) {
+    (void)unused;
+    static void *mine[GROWN_BLOCKS / 2];
+    size_t bytes = 0;
+    for (size_t i = 0; i < GROWN_BLOCKS / 2; i++) {
+        mine[i] = malloc(GROWN_SIZE);
+        bytes += malloc_usable_size(mine[i]);
+    }
+    for (size_t i = 0; i < GROWN_BLOCKS / 2; i++) {
+        free(mine[i]);
+    }
+    return (void *)(uintptr_t)bytes;
+}
+
+/* A thread that is alone need not make known what it allocates; when it is no more, all of it is known. */
+static void a_second_thread_beside_one_that_has_grown(void) {
+    mod_alloc_reset();
+    const mod_alloc_stats before = whole_now();
+    uint64_t bytes = before.current_bytes;
+    for (size_t i = 0; i < GROWN_BLOCKS; i++) {
+        grown[i] = malloc(GROWN_SIZE);
+        bytes += malloc_usable_size(grown[i]);
+    }
+    pthread_t thread;
+    void *bytes_of_thread = NULL;
+    NEED(pthread_create(&thread, NULL, grow_and_shrink, NULL) == 0, "no thread");
+    pthread_join(thread, &bytes_of_thread);
+    bytes += (uintptr_t)bytes_of_thread;
+    const mod_alloc_stats after = whole_now();
+    CHECK(after.peak_bytes + MOD_ALLOC_PEAK_SLACK >= bytes,
+          "peak %" PRIu64 " is lower than the true %" PRIu64 " by more than the slack", after.peak_bytes,
+          bytes);
+    for (size_t i = 0; i < GROWN_BLOCKS; i++) {
+        free(grown[i]);
+    }
+}
+
 int main(void) {
     whole_begin();
+    a_second_thread_beside_one_that_has_grown();
     for (int i = 0; i < 3; i++) {
         sums_over_threads();
     }
