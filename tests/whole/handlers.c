@@ -5,10 +5,16 @@
  *   semantics     sigaction, signal and their older kin say and do what glibc's manual says
  *   exits         a handler that has interrupted malloc ends the program by exit, whose handlers allocate much
  *   other_thread  blocks that were made in such a handler are resized and freed by another thread
+ *   large         small blocks behind a large one
+ *   on_a_stack_above  such a handler is interrupted by another, on a stack that lies above the thread's
+ *   thread_ends   a thread leaves such a handler by siglongjmp, or by pthread_exit, and ends
+ *   bounded       what many such handlers, or one that goes on, allocate and free does not add up
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <ucontext.h>
@@ -282,6 +288,238 @@ static void run_other_thread(void) {
           after.live_count - before.live_count);
 }
 
+/* ---- in a storm ---- */
+
+static volatile sig_atomic_t handled;
+static bool (*is_enough)(void);
+
+/* Blocks with contents, of one thread, while a timer runs; until is_enough(). */
+static void churn_in_storm(long us, int number, size_t most) {
+    enum { blocks = 200 };
+    static __thread unsigned char *block[blocks];
+    static __thread size_t size[blocks];
+    const struct itimerval every = {.it_interval = {.tv_usec = us}, .it_value = {.tv_usec = us}}, never = {0};
+    setitimer(ITIMER_REAL, &every, NULL);
+    uint64_t state = (uint64_t)number;
+    for (long i = 0; !is_enough() && i < 1000000000; i++) {
+        const size_t slot = whole_random(&state) % blocks;
+        if (block[slot] != NULL) {
+            NEED(block[slot][0] == slot && block[slot][size[slot] - 1] == slot, "a block is another's, too");
+            free(block[slot]);
+        }
+        size[slot] = 1 + whole_random(&state) % most;
+        block[slot] = malloc(size[slot]);
+        memset(block[slot], (int)slot, size[slot]);
+    }
+    setitimer(ITIMER_REAL, &never, NULL);
+    for (int i = 0; i < blocks; i++) {
+        free(block[i]);
+        block[i] = NULL;
+    }
+}
+
+static bool has_handled_300(void) {
+    return handled >= 300;
+}
+
+static size_t large_size;
+
+static void large_then_small(int number) {
+    (void)number;
+    unsigned char *const large = malloc(large_size);
+    NEED(large != NULL, "no block of %zu bytes in a handler", large_size);
+    large[0] = 1;
+    large[large_size - 1] = 2;
+    unsigned char *const small = malloc(100);
+    memset(small, 3, 100);
+    NEED(large[large_size - 1] == 2, "a large block is another's, too");
+    free(small);
+    free(large);
+    handled++;
+}
+
+static void run_large(void) {
+    static const size_t sizes[] = {100 << 10, 1 << 20, 17 << 20, 33 << 20};
+    signal(SIGALRM, large_then_small);
+    is_enough = has_handled_300;
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        handled = 0;
+        large_size = sizes[i];
+        churn_in_storm(500, 1, 2000);
+    }
+}
+
+static char *area; /* the thread's stack, and above it the other one */
+
+static void on_the_stack_above(int number) {
+    (void)number;
+    unsigned char *const p = malloc(64);
+    memset(p, 7, 64);
+    free(p);
+}
+
+static void raises_another(int number) {
+    (void)number;
+    unsigned char *block[8];
+    raise(SIGUSR2);
+    for (int i = 0; i < 8; i++) {
+        block[i] = malloc(64);
+        memset(block[i], i, 64);
+    }
+    for (int i = 0; i < 8; i++) {
+        NEED(block[i][0] == i && block[i][63] == i, "a handler's block is another's, too");
+        free(block[i]);
+    }
+    handled++;
+}
+
+static bool has_handled_3000(void) {
+    return handled >= 3000;
+}
+
+static void *work_below(void *unused) {
+    const stack_t above = {.ss_sp = area + (4 << 20), .ss_size = 1 << 20};
+    sigaltstack(&above, NULL);
+    sigset_t alarm;
+    sigemptyset(&alarm);
+    sigaddset(&alarm, SIGALRM);
+    pthread_sigmask(SIG_UNBLOCK, &alarm, NULL);
+    is_enough = has_handled_3000;
+    churn_in_storm(200, 2, 64);
+    return unused;
+}
+
+static void run_on_a_stack_above(void) {
+    area = mmap(NULL, 8 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    NEED(area != MAP_FAILED, "no memory");
+    sigset_t alarm;
+    sigemptyset(&alarm);
+    sigaddset(&alarm, SIGALRM);
+    pthread_sigmask(SIG_BLOCK, &alarm, NULL);
+    signal(SIGALRM, raises_another);
+    const struct sigaction action = {.sa_handler = on_the_stack_above, .sa_flags = SA_ONSTACK};
+    sigaction(SIGUSR2, &action, NULL);
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstack(&attributes, area, 2 << 20);
+    pthread_t thread;
+    NEED(pthread_create(&thread, &attributes, work_below, NULL) == 0, "pthread_create");
+    pthread_join(thread, NULL);
+}
+
+/* ---- threads that end in a handler ---- */
+
+static __thread sigjmp_buf outside;
+static volatile sig_atomic_t is_ready, ends_by_exit;
+static pthread_key_t key;
+
+static void leaves(int number) {
+    (void)number;
+    if (ends_by_exit) {
+        pthread_exit(NULL);
+    }
+    siglongjmp(outside, 1);
+}
+
+static void allocates_at_the_end(void *block) {
+    void *blocks[200];
+    free(block);
+    for (size_t i = 0; i < 200; i++) {
+        blocks[i] = malloc(16 + i * 8);
+        memset(blocks[i], 1, 16 + i * 8);
+    }
+    for (int i = 0; i < 200; i++) {
+        free(blocks[i]);
+    }
+}
+
+/* Interrupted in a function of ours that changes nothing: what it leaves behind is whole. */
+static void *asks_for_ever(void *unused) {
+    pthread_setspecific(key, malloc(50));
+    void *volatile p = malloc(20);
+    if (sigsetjmp(outside, 1) == 0) {
+        is_ready = 1;
+        for (;;) {
+            malloc_usable_size(p);
+        }
+    }
+    return unused;
+}
+
+static void run_thread_ends(void) {
+    signal(SIGUSR1, leaves);
+    pthread_key_create(&key, allocates_at_the_end);
+    const mod_alloc_stats before = whole_now();
+    for (int i = 0; i < 200; i++) {
+        pthread_t thread;
+        ends_by_exit = i % 2;
+        is_ready = 0;
+        NEED(pthread_create(&thread, NULL, asks_for_ever, NULL) == 0, "pthread_create");
+        while (!is_ready) {
+            usleep(100);
+        }
+        usleep(50);
+        pthread_kill(thread, SIGUSR1);
+        pthread_join(thread, NULL);
+    }
+    const mod_alloc_stats after = whole_now();
+    CHECK(after.alloc_count - before.alloc_count >= 200 * 200, "%" PRIu64 " allocations",
+          after.alloc_count - before.alloc_count);
+    CHECK(after.live_count - before.live_count <= 200 + 8, "%" PRIu64 " blocks are left, of 200",
+          after.live_count - before.live_count);
+}
+
+/* ---- memory ---- */
+
+static long resident_kib(void) {
+    char text[4096];
+    const int file = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    const ssize_t length = read(file, text, sizeof text - 1);
+    close(file);
+    NEED(length > 0, "/proc/self/statm");
+    text[length] = '\0';
+    return strtol(strchr(text, ' '), NULL, 10) * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+static void pair(int number) {
+    (void)number;
+    unsigned char *const p = malloc(5000);
+    memset(p, 1, 5000);
+    free(p);
+    handled++;
+}
+
+static void goes_on(int number) {
+    (void)number;
+    for (int i = 0; i < 300; i++) {
+        unsigned char *const p = malloc(1 << 20);
+        memset(p, 1, 1 << 20);
+        free(p);
+    }
+    handled++;
+}
+
+static bool has_handled_5000(void) {
+    return handled >= 5000;
+}
+
+static bool has_handled_20(void) {
+    return handled >= 20;
+}
+
+static void run_bounded(void) {
+    const long before = resident_kib();
+    signal(SIGALRM, pair);
+    is_enough = has_handled_5000;
+    churn_in_storm(200, 3, 2000);
+    CHECK(resident_kib() - before < 12 << 10, "%ld KiB more after many handlers", resident_kib() - before);
+    handled = 0;
+    signal(SIGALRM, goes_on);
+    is_enough = has_handled_20;
+    churn_in_storm(500, 4, 2000);
+    CHECK(resident_kib() - before < 24 << 10, "%ld KiB more after handlers that go on", resident_kib() - before);
+}
+
 int main(int count, char **argument) {
     whole_begin();
     const char *what = count > 1 ? argument[1] : "semantics";
@@ -289,6 +527,14 @@ int main(int count, char **argument) {
         run_exits();
     } else if (strcmp(what, "other_thread") == 0) {
         run_other_thread();
+    } else if (strcmp(what, "large") == 0) {
+        run_large();
+    } else if (strcmp(what, "on_a_stack_above") == 0) {
+        run_on_a_stack_above();
+    } else if (strcmp(what, "thread_ends") == 0) {
+        run_thread_ends();
+    } else if (strcmp(what, "bounded") == 0) {
+        run_bounded();
     } else {
         check_sigaction();
         check_older();
