@@ -7,10 +7,8 @@
  */
 #include "unwind/interrupted.h"
 
+#include "unwind/context.h"
 #include "unwind/walk.h"
-
-#include <signal.h>
-#include <ucontext.h>
 
 enum { FRAMES_MAX = 10 };
 

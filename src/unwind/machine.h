@@ -8,8 +8,6 @@
 
 #include "base/compiler.h"
 
-#include <ucontext.h>
-
 #define MODA_PAGE_BYTES 4096u /* the smallest page there is: what a probe may conclude from one address */
 
 /* Registers whose rules the CFA interpreter follows: the frame pointer, the return address, and (x86-64)
@@ -49,21 +47,6 @@ MODA_INLINE long moda_raw_syscall(long number, long a, long b, long c, long d) {
                      : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10)
                      : "rcx", "r11", "memory");
     return result;
-}
-
-/* Of a signal's context. */
-MODA_INLINE uintptr_t moda_context_pc(const mcontext_t *m) {
-    return (uintptr_t)m->gregs[REG_RIP];
-}
-MODA_INLINE uintptr_t moda_context_sp(const mcontext_t *m) {
-    return (uintptr_t)m->gregs[REG_RSP];
-}
-MODA_INLINE uintptr_t moda_context_fp(const mcontext_t *m) {
-    return (uintptr_t)m->gregs[REG_RBP];
-}
-MODA_INLINE uintptr_t moda_context_ra(const mcontext_t *m) {
-    (void)m;
-    return 0;
 }
 
 /* The tracked registers and sp as they are at one instruction, whose address stands in for the return
@@ -114,20 +97,6 @@ MODA_INLINE uintptr_t moda_strip_authentication(uintptr_t pc) {
     register uintptr_t x30 __asm__("x30") = pc;
     __asm__("hint #7" : "+r"(x30));
     return x30;
-}
-
-/* Of a signal's context. */
-MODA_INLINE uintptr_t moda_context_pc(const mcontext_t *m) {
-    return m->pc;
-}
-MODA_INLINE uintptr_t moda_context_sp(const mcontext_t *m) {
-    return m->sp;
-}
-MODA_INLINE uintptr_t moda_context_fp(const mcontext_t *m) {
-    return m->regs[29];
-}
-MODA_INLINE uintptr_t moda_context_ra(const mcontext_t *m) {
-    return m->regs[30];
 }
 
 static const bool moda_can_capture = false; /* no function there has its CFA in another register */
