@@ -35,7 +35,7 @@ static size_t size_of(int i) {
     return births[i].offset == 32 ? MODA_LIVE_SMALL_SIZE : MODA_LIVE_LARGE_SIZE;
 }
 
-static moda_live_header *write(int i, moda_ref site) {
+static moda_live_header *write_header(int i, moda_ref site) {
     moda_live_initialize(UINT64_C(0x123456789abcdef1));
     moda_live_write(p, &births[i], site);
     return moda_live_header_at(p, size_of(i));
@@ -43,7 +43,7 @@ static moda_live_header *write(int i, moda_ref site) {
 
 Test(live_header, says_what_was_written) {
     for (int i = 0; i < BIRTHS; i++) {
-        const moda_live_header *header = write(i, 0xdeadbeef);
+        const moda_live_header *header = write_header(i, 0xdeadbeef);
         cr_assert(moda_live_is_header(header, size_of(i)) && moda_live_is_intact(header, size_of(i)),
                   "birth %d", i);
         cr_assert_eq(moda_live_pointer(header), p);
@@ -62,7 +62,7 @@ Test(live_header, says_what_was_written) {
 Test(live_header, one_flipped_bit_is_caught) {
     for (int i = 0; i < BIRTHS; i++) {
         for (moda_ref site = 1; site < 200; site += 11) {
-            uint8_t *bytes = (uint8_t *)write(i, site * 0x01010101);
+            uint8_t *bytes = (uint8_t *)write_header(i, site * 0x01010101);
             for (size_t bit = 0; bit < 8 * size_of(i); bit++) {
                 bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
                 const moda_live_header *header = (const moda_live_header *)(void *)bytes;
@@ -80,7 +80,7 @@ Test(live_header, proves_no_other_block_and_no_other_form) {
     static const size_t sizes[] = {MODA_LIVE_SMALL_SIZE, MODA_LIVE_LARGE_SIZE};
     for (int i = 0; i < BIRTHS; i++) {
         memset(memory, 0, sizeof memory);
-        write(i, 3);
+        write_header(i, 3);
         for (uint8_t *other = memory + 48; other < memory + sizeof memory; other += 16) {
             for (int s = 0; s < 2; s++) {
                 const bool is_it = other == p && sizes[s] == size_of(i);
@@ -93,7 +93,7 @@ Test(live_header, proves_no_other_block_and_no_other_form) {
 
 Test(live_header, a_copy_is_no_header) {
     for (int i = 0; i < BIRTHS; i++) {
-        moda_live_header *header = write(i, 3);
+        moda_live_header *header = write_header(i, 3);
         memcpy(memory, header, size_of(i));
         cr_assert_not(moda_live_is_header((moda_live_header *)(void *)memory, size_of(i)));
     }
@@ -101,14 +101,14 @@ Test(live_header, a_copy_is_no_header) {
 
 Test(live_header, what_was_buried_is_known_as_such) {
     for (int i = 0; i < BIRTHS; i++) {
-        moda_live_header *header = write(i, 3);
+        moda_live_header *header = write_header(i, 3);
         cr_assert_not(moda_live_is_buried(header, size_of(i)));
         const uint64_t check = header->check;
         moda_live_bury(header);
         cr_assert_not(moda_live_is_header(header, size_of(i)));
         cr_assert(moda_live_is_buried(header, size_of(i)));
         cr_assert_not(moda_live_is_buried(header, 80 - size_of(i)), "as the other form");
-        header = write(i, 3);
+        header = write_header(i, 3);
         moda_live_bury_all_but_link(header, check);
         header->check = 0x7f0000001000; /* the free list's link */
         cr_assert(moda_live_is_buried(header, size_of(i)));
