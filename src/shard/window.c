@@ -32,11 +32,17 @@ static uint64_t not_negative(int64_t n) {
     return n > 0 ? (uint64_t)n : 0;
 }
 
+static uint64_t less(uint64_t now, uint64_t base) {
+    return now > base ? now - base : 0;
+}
+
+/* Never wraps: a malloc counts its block before it knows whether a slow path will, and then takes that back; a window that
+ * opens in between has begun one too high. */
 static void fill_counts(mod_alloc_stats *stats, const moda_counts *now, const moda_counts *start) {
-    stats->alloc_count = now->alloc_count - start->alloc_count;
-    stats->free_count = now->free_count - start->free_count;
-    stats->total_bytes = now->total_bytes - start->total_bytes;
-    stats->requested_bytes = now->requested_bytes - start->requested_bytes;
+    stats->alloc_count = less(now->alloc_count, start->alloc_count);
+    stats->free_count = less(now->free_count, start->free_count);
+    stats->total_bytes = less(now->total_bytes, start->total_bytes);
+    stats->requested_bytes = less(now->requested_bytes, start->requested_bytes);
 }
 
 void mod_alloc_snapshot(mod_alloc_stats *stats) {
@@ -52,10 +58,6 @@ void mod_alloc_snapshot(mod_alloc_stats *stats) {
     stats->live_count = not_negative(totals.live);
     stats->peak_bytes = not_negative(peak.bytes);
     stats->peak_live_count = not_negative(peak.count);
-}
-
-static uint64_t less(uint64_t now, uint64_t base) {
-    return now > base ? now - base : 0;
 }
 
 /* What the caller's own shard has counted since it took the slot or since the last reset; without a copy, as long as
