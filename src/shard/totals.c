@@ -3,23 +3,31 @@
  * totals.c - the sum over all slots, taken while their owners go on.
  *
  * Anyone may ask at any time, also a signal handler that interrupted the owner of a shard in the middle
- * of a change: so the wait for an even `seq` is bounded. No lock, no memory.
+ * of a change: so the wait for an even `seq` is bounded. Another thread may have lost its core there: then it is given
+ * ours. No lock, no memory.
  */
 #include "shard/shard.h"
 
+#include "os/os.h"
 #include "region/region.h"
 
-enum { TRIES = 64 };
+enum { TRIES = 64, YIELDS = 500 };
 
 void moda_totals_of_shard(const moda_shard *shard, moda_counts *counts) {
-    for (int i = 0; i < TRIES; i++) {
+    for (int i = 0; i < TRIES + YIELDS; i++) {
         const uint32_t before = moda_load_acquire(&shard->seq);
         moda_counts_load(shard, counts);
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
         if (!(before & 1) && moda_load_relaxed(&shard->seq) == before) {
             return;
         }
-        moda_pause();
+        if (i < TRIES) {
+            moda_pause();
+        } else if (shard != moda_shard_mine()) {
+            moda_os_yield();
+        } else {
+            return; /* we have interrupted it */
+        }
     }
 }
 
