@@ -408,10 +408,23 @@ MODA_INLINE void moda_heap_step_back(moda_heap *heap) {
     _mi_heap_default = heap;
 }
 
+/* Where mimalloc asks the system for memory it takes a random number from the thread's heap, for the address; the empty one
+ * is read-only. This stands in for it: nothing else of it is used. */
+static mi_heap_t moda_mi_heap_apart;
+
+MODA_INLINE void moda_heap_prepare_apart(void) {
+    _mi_random_split(&_mi_heap_main.random, &moda_mi_heap_apart.random);
+}
+
 /* A block of at least `size` bytes that touches no heap, whatever the thread was doing to its own; *room: its bytes. Its
  * page is marked. NULL if there is no memory. */
 MODA_INLINE void *moda_block_apart(size_t size, size_t *room) {
+    mi_heap_t *const before = _mi_heap_default;
+    _mi_heap_default = &moda_mi_heap_apart;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
     mi_page_t *page = moda_mi_page_apart(_mi_os_good_alloc_size(size));
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    _mi_heap_default = before;
     if (!page) {
         return NULL;
     }
