@@ -33,6 +33,9 @@ static void handler(int signal_number) {
     if (is_in_malloc) {
         handled_in_malloc++;
     }
+    if (handled % 8 == 0) {
+        raise(SIGVTALRM); /* beside those of the timer, which come by the clock's tick, if at all */
+    }
     for (int i = 0; i < 3; i++) {
         const size_t slot = whole_random(&handler_state) % HANDLER_BLOCKS;
         unsigned char *p = handler_block[slot];
