@@ -31,6 +31,12 @@
 #define moda_assume(x) ((x) ? (void)0 : __builtin_unreachable())
 /* Has the value in a register here: what it is made of is not mixed with what is made of it. */
 #define moda_keep(value) __asm__("" : "+r"(value))
+/* The same, in the register that a function returns: gcc would put it elsewhere, and move it there at the end. */
+#if defined(__x86_64__)
+#define moda_keep_as_result(value) __asm__("" : "+a"(value))
+#else
+#define moda_keep_as_result(value) ((void)0)
+#endif
 
 #define moda_load_relaxed(p) __atomic_load_n((p), __ATOMIC_RELAXED)
 #define moda_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
@@ -95,6 +101,22 @@ MODA_INLINE bool moda_own_subtract_is_negative(int64_t *word, uint64_t n) {
     return left < 0;
 }
 #endif
+
+/* value * constant, in one instruction: for 80 and 96 gcc takes two, which a free pays for (batches of 64 bytes: 1.08 of
+ * plain mimalloc's time; 1.05 with one). */
+#if defined(__x86_64__)
+#define moda_times(value, constant)                                                                          \
+    __extension__({                                                                                          \
+        size_t product_ = (value);                                                                           \
+        __asm__("imulq %1, %0, %0" : "+r"(product_) : "i"(constant) : "cc");                                 \
+        product_;                                                                                            \
+    })
+#else
+#define moda_times(value, constant) ((value) * (constant))
+#endif
+
+/* Asks the caches for what will be written soon; any address is right, also none at all. */
+#define moda_prefetch(p) __builtin_prefetch((p), 1, 3)
 
 /* A counter of time that costs a few nanoseconds and is the same on all cores. */
 #if defined(__x86_64__)

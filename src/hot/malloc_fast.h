@@ -28,6 +28,7 @@ MODA_INLINE void *moda_pop_fast(size_t size, moda_allocator *large, moda_allocat
     }
     moda_page *page = moda_heap_small_page(heap, size);
     void *block = moda_page_first_free(page);
+    moda_keep_as_result(block);
     if (moda_unlikely(!block) || MODA_IS_CHECKED) {
         return slow(size);
     }

@@ -23,7 +23,7 @@ function flush_function(    i, pc, steps, op, args, loads, stores, calls, pushes
         if (op ~ /^call/) calls++
         if (op ~ /^push/) pushes++
         if (op ~ /^j/ && op != "jmp") branches++
-        if (args ~ /\(|%fs:/ && op !~ /^(lea|nop|j|call)/) {
+        if (args ~ /\(|%fs:/ && op !~ /^(lea|nop|prefetch|j|call)/) {
             # AT&T: the last operand is the destination
             if (args ~ /(\([^)]*\)|%fs:[^,]*)$/ && op !~ /^(cmp|test)/) {
                 stores++
