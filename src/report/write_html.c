@@ -212,8 +212,8 @@ static void put_notes(moda_json *json, const moda_report *report, const sums *s)
     if (moda_report_estimates_lives(report))
         put_note(
             json, false,
-            "Every allocation was recorded, but not timed: of a site\xe2\x80\x99s first %u blocks each was, then one "
-            "in %u. How long blocks lived, and how many were short-lived, are estimates there.",
+            "Every allocation was recorded. The first %u blocks of a site were timed, then one in %u: how long its "
+            "blocks lived, and how many were short-lived, are estimates.",
             MODA_LIVES_ALL, MODA_LIVES_STRIDE);
     if (report->is_filtered)
         put_note(json, false, "Filtered: call sites with %s of allocated bytes are left out.",
