@@ -161,7 +161,9 @@ typedef struct mod_alloc_call_site {
     uint64_t peak_count, peak_bytes; /* highest live_bytes of this site, blocks live then; with several
                                         threads at one site approximate: each adds its own from time to time */
     uint64_t lifetime_count;         /* blocks whose life ended here */
-    uint64_t lifetime_sum_ns, lifetime_min_ns, lifetime_max_ns; /* of those timed, the sum for all of them; see above */
+    uint64_t lifetime_sum_ns;        /* an estimate for all of them, from those timed; see above */
+    uint64_t lifetime_min_ns;        /* of those timed */
+    uint64_t lifetime_max_ns;
     uint64_t short_lived_count; /* of those, shorter than MOD_ALLOC_SHORT_LIVED */
     uint64_t remote_free_count; /* freed on another thread than allocated */
     uint64_t reserved[6];
