@@ -24,6 +24,8 @@ static void *work(void *argument) {
     unsigned random = (unsigned)(size_t)argument;
     void *slot[SLOTS] = {0};
     pthread_barrier_wait(&begin);
+    mod_alloc_set_sampling(
+        1000); /* or nothing may be sampled: on one core all may be done before the others run */
     for (int step = 0; step < STEPS; step++) {
         const unsigned i = next(&random) % SLOTS;
         free(slot[i]);
