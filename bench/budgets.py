@@ -7,6 +7,7 @@ another unit. A bar is kept if the figure, the middle of its interval, keeps it;
 the row says so.
 """
 import math
+import re
 
 import programs
 
@@ -126,6 +127,13 @@ def rows_of_instructions(t):
 def rows_of_walks(t):
     w = t["walks"]
     found = [limit_row("one sample, warm, 32 frames", 1000, "ns", w.get("one sample", {}).get("ns"))]
+    flow = w.get("bytes flow fast", {})
+    fast = "sampling at 512 KiB on top of counters, where gigabytes a second are allocated, user+sys"
+    found.append(row(fast, "<= 1.005", f"{flow['ratio']:.4f} [{flow['low']:.4f}, {flow['high']:.4f}]; "
+                     f"{flow['gb_a_second']:.1f} GB/s, {flow['samples_a_second']:,.0f} samples a second",
+                     flow["ratio"] <= 1.005) if "ratio" in flow else row(fast, "<= 1.005"))
+    cold = re.search(r"^cold +32 +([\d.]+)", w.get("alone", {}).get("text", ""), re.MULTILINE)
+    found.append(limit_row("a walk whose 32 rows are all new, tables mapped in", 20000, "ns", float(cold[1]) if cold else None))
     for unwind, bar, words in (("fp", 60, "frame pointers"), ("tables", 90, "unwind tables")):
         found.append(limit_row(f"every allocation, 16 frames, by {words}: a pair in a loop, more than counters", bar, "ns",
                                w.get(f"16 frames, {unwind}", {}).get("ns"), 1))

@@ -154,6 +154,14 @@ def plan_walks(bench):
                                     "--skip-noise", *NONE, command], 20, seconds))
         return {"ns": 1e9 * (cpu["value"] - cpu["base"]) / samples}
 
+    def flow(seconds):
+        """Where gigabytes a second are allocated, and each is used: what samples at 512 KiB cost there."""
+        steps, mean = 8000, 1.5 * 2048 * 127 / 7
+        command = f"{bench.bin}/bench_churn_large 32 {steps} 36"
+        cpu = cpu_of(bench.compare(["--allocators", "counters,sampled", "--skip-noise", *NONE, command], 40, seconds))
+        return {**cpu, "gb_a_second": steps * mean / cpu["base"] / 1e9,
+                "samples_a_second": steps * mean / cpu["base"] / (512 * 1024)}
+
     def alone(_):
         walker = os.path.join(bench.bin, "bench_unwind_walk")
         return {"text": subprocess.run([walker, str(bench.pick(20, 60, 100))], stdout=subprocess.PIPE, text=True,
@@ -164,6 +172,7 @@ def plan_walks(bench):
              for frames in (16, 32) for suffix, unwind in (("_fp", "fp"), ("", "tables"))
              if frames == 16 or not bench.is_quick]
     return steps + [Step("walks", "one sample", bench.pick(4, 10, 20), sample),
+                    Step("walks", "bytes flow fast", bench.pick(4, 10, 20), flow),
                     Step("walks", "alone", bench.pick(3, 8, 12), alone, False)]
 
 
