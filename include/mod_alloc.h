@@ -141,8 +141,8 @@ typedef enum mod_alloc_walk_end {
  * realloc moves a block to the site that called realloc, with its birth kept: the first site's live
  * figures fall and its freed figures grow, but no lifetime is counted there. (Valgrind's DHAT leaves the
  * block at its first site; its lifetimes begin at the same birth.)
- * Lifetimes. Each sample is timed; but with R = 1 only the first 256 blocks of a site are (of each thread, where several
- * are at it), and then one in eight, chosen at random, which counts for eight. Then lifetime_sum_ns and short_lived_count are
+ * Lifetimes. Each sample is timed; but with R = 1, unless MOD_ALLOC_LIFETIMES is all, only the first 256 blocks of a site are (of
+ * each thread, where several are at it), and then one in eight, chosen at random, which counts for eight. Then lifetime_sum_ns and short_lived_count are
  * estimates from an eighth of the blocks behind the first 256, and lifetime_min_ns and _max_ns are of those timed.
  * lifetime_count is exact all the same.
  * In a forked child sites begin at the fork: allocated and freed are the child's own; live and the peaks

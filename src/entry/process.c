@@ -21,6 +21,7 @@
 #include "region/region.h"
 #include "sample/track.h"
 #include "shard/shard.h"
+#include "site/deltas.h"
 #include "site/site_table.h"
 #include "unwind/unwind.h"
 
@@ -68,6 +69,7 @@ static void begin_locked(void) {
         .short_lived_ns = moda_options.short_lived,
         .frames_max = (uint32_t)moda_options.frames,
         .unwinder = (uint32_t)moda_options.unwind,
+        .times_all_lives = moda_options.lifetimes != 0,
         .mimalloc_version = moda_heap_version(),
     };
     if (!moda_region_create(&region) || !moda_registry_initialize()
@@ -75,6 +77,7 @@ static void begin_locked(void) {
         moda_fatal_no_memory("the counters", sizeof(moda_shard));
     }
     moda_live_initialize(random_of_process(1));
+    moda_site_lives_timed = moda_options.lifetimes != 0 ? UINT64_MAX : MODA_LIVES_ALL;
     moda_track_initialize(moda_options.sample, seed);
     /* After mimalloc's, so that in each round of destructors ours runs behind it. */
     has_thread_key = pthread_key_create(&thread_key, thread_ends) == 0;

@@ -375,6 +375,7 @@ enum {
     MODA_REGION_CLEAN_EXIT = 1, /* the program ended by exit or by returning from main */
     MODA_REGION_FILE = 2,       /* backed by a file */
     MODA_REGION_FORKED = 4,     /* of a forked child: live figures began with the parent's */
+    MODA_REGION_LIVES_ALL = 8,  /* MOD_ALLOC_LIFETIMES=all: no lifetime is an estimate where R is 1 */
 };
 
 typedef struct moda_region_header {

@@ -366,6 +366,7 @@ static void fill_header(moda_region_header *header, const moda_region_options *o
     header->unwinder = options->unwinder;
     header->seed = options->seed;
     header->short_lived_ns = options->short_lived_ns;
+    header->flags |= options->times_all_lives ? MODA_REGION_LIVES_ALL : 0u;
     header->sample_bytes = options->sample_bytes;
     moda_os_executable(header->executable, sizeof header->executable);
     moda_os_command_line(header->command_line, sizeof header->command_line);

@@ -33,6 +33,7 @@ typedef struct moda_region_options {
     uint64_t short_lived_ns;
     uint32_t frames_max;
     uint32_t unwinder;
+    bool times_all_lives;
     const char *mimalloc_version;
 } moda_region_options;
 

@@ -345,6 +345,7 @@ static bool read_facts(reader *r) {
     p->has_exit_status = p->exited_cleanly;
     p->exit_status = h->exit_status;
     p->is_forked = (h->flags & MODA_REGION_FORKED) != 0;
+    p->times_all_lives = (h->flags & MODA_REGION_LIVES_ALL) != 0;
     p->is_live = r->is_live;
     memcpy(p->mod_alloc_version, h->mod_alloc_version, 16);
     memcpy(p->mimalloc_version, h->mimalloc_version, 16);

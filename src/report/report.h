@@ -178,6 +178,7 @@ typedef struct moda_profile_process {
     uint64_t peak_ns;                        /* when the peak was reached, since the start; 0 = unknown */
     bool exited_cleanly, is_forked, is_live; /* live: read from a running process */
     bool has_exit_status;
+    bool times_all_lives; /* where every allocation is recorded, too */
     uint32_t exit_status;
     char mod_alloc_version[17], mimalloc_version[17], machine[17];
     uint32_t unwinder, frames_max, page_size;

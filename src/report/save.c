@@ -96,7 +96,8 @@ static void put_header(saver *s, const moda_profile_process *p) {
         .sample_bytes = p->sample_bytes,
         .sample_changes = p->sample_changes,
         .flags = MODA_REGION_FILE | (p->exited_cleanly ? MODA_REGION_CLEAN_EXIT : 0u)
-                 | (p->is_forked ? MODA_REGION_FORKED : 0u),
+                 | (p->is_forked ? MODA_REGION_FORKED : 0u)
+                 | (p->times_all_lives ? MODA_REGION_LIVES_ALL : 0u),
         .exit_status = p->exit_status,
         .latest_ticks = p->duration_ns,
         .latest_monotonic_ns = p->duration_ns,

@@ -207,8 +207,12 @@ char *moda_human_value(char *text, moda_unit unit, int64_t value) {
 }
 
 bool moda_report_estimates_lives(const moda_report *report) {
+    bool times_all = true;
+    for (size_t i = 0; i < report->profile->process_count; i++) {
+        times_all = times_all && report->profile->processes[i].times_all_lives;
+    }
     bool is_estimate = false;
-    for (size_t i = 0; i < report->stack_count && report->profile->is_exact; i++) {
+    for (size_t i = 0; i < report->stack_count && report->profile->is_exact && !times_all; i++) {
         const moda_values *const values = &report->stacks[i].values;
         is_estimate = is_estimate
                       || (values->of[MODA_VALUE_ALLOCATED_COUNT] > MODA_LIVES_ALL

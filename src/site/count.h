@@ -90,6 +90,7 @@ MODA_INLINE void moda_site_add_leaving(moda_site_counts *c, const moda_sample *s
  * The clock costs 13 to 19 ns, as much as all else that a malloc or a free of the short way does besides the walk (on
  * virtual machines of two makers), and a life needs it twice. So where every allocation is recorded each life is timed at
  * a site only until MODA_LIVES_ALL blocks were born there; then one in MODA_LIVES_STRIDE, which counts as so many.
+ * MOD_ALLOC_LIFETIMES=all has each of them timed.
  *
  *   estimate   The sum of (1/p) x over the lives that are chosen, each with the chance p, has the mean of the sum of x
  *              over all (Horvitz and Thompson 1952): of lives, of their lengths, of short ones. Its variance is
@@ -108,7 +109,7 @@ MODA_INLINE void moda_site_add_leaving(moda_site_counts *c, const moda_sample *s
 
 MODA_INLINE bool moda_site_times_each(const moda_site_delta *delta) {
     return (moda_load_relaxed(&delta->seq) & MODA_DELTA_IS_OLD) == 0
-           && moda_load_relaxed(&delta->counts.alloc_samples) < MODA_LIVES_ALL;
+           && moda_load_relaxed(&delta->counts.alloc_samples) < moda_site_lives_timed;
 }
 
 MODA_INLINE bool moda_life_is_chosen(uint64_t stream, uint64_t number) {

@@ -51,6 +51,7 @@
 
 uint64_t moda_site_short_lived_ticks;
 uint64_t moda_site_next_calibration;
+uint64_t moda_site_lives_timed = MODA_LIVES_ALL;
 
 MODA_COLD static void calibrate(uint64_t now_ticks) {
     const moda_region_header *header = moda_region();
@@ -155,7 +156,7 @@ static void clear(moda_site_delta *delta, moda_ref site) {
 
 /* Without the lock: a hint, of one word. */
 static bool is_young(const moda_site *site) {
-    return load(&site->counts.alloc_samples) < MODA_LIVES_ALL;
+    return load(&site->counts.alloc_samples) < moda_site_lives_timed;
 }
 
 /* The entry's figures go to their site; then it is `next`'s, or empty. */

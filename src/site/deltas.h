@@ -13,6 +13,9 @@
 #include "base/compiler.h"
 #include "region/layout.h"
 
+/* How many of a site's lives are timed before it is one in MODA_LIVES_STRIDE: MODA_LIVES_ALL, or more than there are. */
+extern MODA_HIDDEN uint64_t moda_site_lives_timed;
+
 /* A tracked block. At its end it must be described as it was at its birth, or the site would keep a rest. */
 typedef struct moda_sample {
     uint64_t weight_fixed; /* allocations that it stands for, x 65536: moda_sampler_weight_fixed */
