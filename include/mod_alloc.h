@@ -54,8 +54,9 @@ extern "C" {
  *   peak_live_count     live_count when peak_bytes was reached
  *   requested_bytes     + size asked                                   + new size asked
  *
- * realloc(NULL, n) counts as malloc; a failed call and free(NULL) count nothing. The numbers are the
- * same in every mode (counters only, sampled, every allocation).
+ * realloc(NULL, n) counts as malloc; a failed call and free(NULL) count nothing. realloc(p, 0) is a realloc to the
+ * smallest size: the block stays the program's (glibc would free it). The numbers are the same in every mode (counters only,
+ * sampled, every allocation).
  *
  * Exactness: all counters are exact, but for the peaks of a process with several threads. A thread
  * makes its balance known as it allocates; so the peak is low by at most (threads - 1) x
