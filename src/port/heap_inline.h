@@ -153,6 +153,14 @@ MODA_INLINE void moda_page_mark(moda_page *page) {
     mi_page_set_has_aligned(page, true);
 }
 
+/* The same of any thread's page. A mark that falls between its owner's load and store of the flags is lost (a few
+ * nanoseconds, as the page becomes full or has room again); nothing else ever is. The caller knows of a live block in it. */
+MODA_INLINE void moda_page_mark_any(moda_page *page) {
+    mi_page_flags_t mark = {0};
+    mark.x.has_aligned = true;
+    __atomic_fetch_or(&page->flags.full_aligned, mark.full_aligned, __ATOMIC_RELAXED);
+}
+
 /* A page that has become empty again and again while it is the only one of its size is retired already. Where
  * plain mimalloc retires it anew each time, half of the instructions of a malloc and free pair go there. */
 MODA_INLINE bool moda_page_is_retired(const moda_page *page) {
