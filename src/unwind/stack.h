@@ -3,9 +3,11 @@
  * stack.h - which words of a stack a walk may read.
  *
  * Never through pthread_getattr_np: that allocates, and reads /proc for the main thread. Instead
- *   main thread    up to __libc_stack_end, and 128 MiB below (the kernel maps nothing else there)
+ *   main thread    up to __libc_stack_end, and 128 MiB below (the kernel maps nothing else there); where the limit
+ *                  lets it go deeper, as far down as each page was found readable
  *   other threads  up to the thread's control block, which glibc puts at the top of every thread's stack,
  *                  as far down as each page was found readable
+ *                  (0.17 us a page, once: 0.35 ms for 8 MiB, 10 ms for 256)
  *   any other      a coroutine's or a signal handler's stack: page by page, anew in each walk, since such
  *                  stacks come and go
  */

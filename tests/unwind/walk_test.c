@@ -396,6 +396,29 @@ WALK_TEST(threads_with_default_own_and_16_KiB_stacks) {
     cr_expect_eq(result.plain.end, MOD_ALLOC_WALK_COMPLETE);
 }
 
+enum { DEEP_BYTES = 40 << 20 };
+
+NOINLINE static void deep_frame(size_t bytes) {
+    char local[bytes];
+    KEEP(local);
+    leaf();
+    KEEP(local);
+}
+
+static void *run_deep(void *unused) {
+    deep_frame(DEEP_BYTES);
+    plain_frame(4);
+    return unused;
+}
+
+WALK_TEST(a_thread_first_seen_deep_in_a_big_stack) {
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, DEEP_BYTES + (24 << 20));
+    run_thread(&attributes, run_deep, NULL);
+    cr_expect_geq(result.plain.count, 6);
+}
+
 static int run_cloned(void *unused) {
     (void)unused;
     support_walk(&result);
@@ -518,7 +541,7 @@ WALK_TEST(a_stack_that_shrank_between_two_walks_is_not_believed) {
 
 /* One mapping: another stack, a page that can't be read, and the thread's own. */
 static char *two_stacks;
-enum { OTHER_BYTES = 65536, OWN_BYTES = 262144 };
+enum { OTHER_BYTES = 65536, OWN_BYTES = 40 << 20 };
 
 static void *enter_stacks(void *unused) {
     moda_stack_own own = {0};
@@ -532,6 +555,8 @@ static void *enter_stacks(void *unused) {
     cr_expect_eq(own.barrier, (uintptr_t)two_stacks + OTHER_BYTES, "it will be probed for in each walk");
     cr_expect(moda_stack_reaches(&range, (uintptr_t)two_stacks + OTHER_BYTES));
     cr_expect_not(moda_stack_reaches(&range, (uintptr_t)two_stacks + OTHER_BYTES + 8));
+    moda_stack_enter(&own, (uintptr_t)two_stacks + OTHER_BYTES + 4096, &range);
+    cr_expect(range.is_own, "the end of its own");
     return unused;
 }
 
