@@ -2,10 +2,13 @@
  *
  * oracle_run.c - runs a program under the preloaded oracle and judges its counts.
  *
- * Usage: oracle_run LIBRARY AT_LEAST EXPECT COMMAND [ARG...]
+ * Usage: oracle_run LIBRARY AT_LEAST ARRIVE EXPECT COMMAND [ARG...]
  *   AT_LEAST  stacks that must have been compared, so that a run that compared none cannot pass
+ *   ARRIVE    percent of the walks that must have reached the outermost frame: both walkers may stop at the same place
  *   EXPECT    equal: at least 99.9 % of the stacks are libunwind's, and no incremental walk differs
- *             differs: some are not (rows were spoiled on purpose)
+ *             guessed: the same, where walks may arrive by way of code without tables, which is compiled as it runs
+ *             differs: some are not libunwind's (rows were spoiled on purpose)
+ *             stops: less than ARRIVE did (on purpose)
  * Exit status: 0 as expected, 1 not, 77 where COMMAND is not installed (ctest: skipped).
  */
 #define _GNU_SOURCE
@@ -19,6 +22,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "mod_alloc.h"
 #include "oracle.h"
 
 enum { SKIPPED = 77 };
@@ -48,12 +52,22 @@ static void print_counts(const oracle_counts *c) {
            100 * (double)c->fp_equal / stacks);
 }
 
-static bool is_as_expected(const oracle_counts *c, uint64_t at_least, const char *expect) {
+static bool is_as_expected(const oracle_counts *c, uint64_t at_least, uint64_t percent, const char *expect) {
     if (c->stacks < at_least) {
         fprintf(stderr, "oracle_run: %lu stacks compared, at least %lu wanted\n", c->stacks, at_least);
         return false;
     }
     const uint64_t wrong = c->stacks - c->equal - c->longer;
+    const uint64_t arrived = c->ends[MOD_ALLOC_WALK_COMPLETE]
+                             + (strcmp(expect, "guessed") == 0 ? c->ends[MOD_ALLOC_WALK_GUESSED] : 0);
+    const bool do_arrive = arrived * 100 >= c->stacks * percent;
+    if (strcmp(expect, "stops") == 0) {
+        return !do_arrive;
+    }
+    if (!do_arrive) {
+        fprintf(stderr, "oracle_run: %lu of %lu walks arrived, %lu %% wanted\n", arrived, c->stacks, percent);
+        return false;
+    }
     if (strcmp(expect, "differs") == 0) {
         return wrong * 1000 > c->stacks;
     }
@@ -61,8 +75,9 @@ static bool is_as_expected(const oracle_counts *c, uint64_t at_least, const char
 }
 
 int main(int argc, char **argv) {
-    if (argc < 5) {
-        fprintf(stderr, "usage: oracle_run LIBRARY AT_LEAST equal|differs COMMAND [ARG...]\n");
+    if (argc < 6) {
+        fprintf(stderr,
+                "usage: oracle_run LIBRARY AT_LEAST ARRIVE equal|guessed|differs|stops COMMAND [ARG...]\n");
         return 2;
     }
     char path[] = "/tmp/moda-oracle-XXXXXX";
@@ -73,7 +88,7 @@ int main(int argc, char **argv) {
     const oracle_counts *counts = mmap(NULL, sizeof *counts, PROT_READ, MAP_SHARED, fd, 0);
     const pid_t child = fork();
     if (child == 0) {
-        run_child(argv[1], path, argv + 4);
+        run_child(argv[1], path, argv + 5);
     }
     int status = 0;
     waitpid(child, &status, 0);
@@ -82,13 +97,13 @@ int main(int argc, char **argv) {
         return 2;
     }
     if (WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED && counts->processes == 0) {
-        printf("skipped: %s is not installed\n", argv[4]);
+        printf("skipped: %s is not installed\n", argv[5]);
         return SKIPPED;
     }
     print_counts(counts);
     if (WIFSIGNALED(status)) {
-        fprintf(stderr, "oracle_run: %s ended by signal %d\n", argv[4], WTERMSIG(status));
+        fprintf(stderr, "oracle_run: %s ended by signal %d\n", argv[5], WTERMSIG(status));
         return 1;
     }
-    return is_as_expected(counts, strtoull(argv[2], NULL, 10), argv[3]) ? 0 : 1;
+    return is_as_expected(counts, strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10), argv[4]) ? 0 : 1;
 }

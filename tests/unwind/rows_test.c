@@ -219,7 +219,7 @@ static void compare_with_readelf(comparison *c, FILE *readelf) {
 
 /* By value: each test runs in a process of its own, at other addresses. */
 typedef struct object_path {
-    char text[64];
+    char text[256];
 } object_path;
 
 static object_path objects[] = {
@@ -231,6 +231,7 @@ static object_path objects[] = {
     {"/usr/lib/x86_64-linux-gnu/libcrypto.so.3"},
     {"/usr/bin/perl"},
     {"/usr/bin/git"},
+    {CC1},
 };
 
 ParameterizedTestParameters(rows, every_row_is_readelfs) {
