@@ -4,10 +4,9 @@
  */
 #include "base/sink.h"
 
-#include <errno.h>
+#include "base/growing.h"
+
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #define NUMBER_BYTES 24 /* 20 digits of 2^64, or 0x and 16 */
 
@@ -25,7 +24,7 @@ static bool write_all(int fd, const char *bytes, size_t count) {
     const int saved_errno = errno;
     bool is_done = true;
     while (count > 0 && is_done) {
-        const long written = syscall(SYS_write, fd, bytes, count);
+        const long written = moda_call_growing(SYS_write, fd, (long)bytes, (long)count, 0);
         if (written > 0) {
             bytes += written;
             count -= (size_t)written;

@@ -8,6 +8,8 @@
 #define _GNU_SOURCE
 #include "os/os.h"
 
+#include "base/growing.h"
+
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -104,6 +106,17 @@ uint64_t moda_os_resident_of(void *start, size_t bytes) {
 
 /* ---- files ---- */
 
+/* A call that may make a file longer. */
+static long call_growing(long number, int fd, long b, long c, long d) {
+    const int saved_errno = errno;
+    long result = moda_call_growing(number, fd, b, c, d);
+    if (result == -1) {
+        result = -errno;
+    }
+    errno = saved_errno;
+    return result;
+}
+
 static int open_file(const char *path, int flags) {
     return (int)call(SYS_openat, AT_FDCWD, (long)path, flags | O_CLOEXEC, 0600, 0, 0);
 }
@@ -161,7 +174,7 @@ bool moda_os_identify(int fd, moda_os_file_id *id) {
 int moda_os_allocate(int fd, uint64_t from, uint64_t to) {
     long result;
     do {
-        result = call(SYS_fallocate, fd, 0, (long)from, (long)(to - from), 0, 0);
+        result = call_growing(SYS_fallocate, fd, 0, (long)from, (long)(to - from));
     } while (result == -EINTR);
     if (result != -EOPNOTSUPP && result != -ENOSYS) {
         return (int)-result;
@@ -198,8 +211,9 @@ long moda_os_read(int fd, void *buffer, size_t bytes) {
 /* offset -1: where the descriptor stands. */
 static bool write_all(int fd, const char *bytes, size_t count, int64_t offset) {
     while (count > 0) {
-        const long result = offset < 0 ? call(SYS_write, fd, (long)bytes, (long)count, 0, 0, 0)
-                                       : call(SYS_pwrite64, fd, (long)bytes, (long)count, (long)offset, 0, 0);
+        const long result = offset < 0
+                                ? call_growing(SYS_write, fd, (long)bytes, (long)count, 0)
+                                : call_growing(SYS_pwrite64, fd, (long)bytes, (long)count, (long)offset);
         if (result == -EINTR) {
             continue;
         }

@@ -33,7 +33,8 @@ bool moda_os_wipe_on_fork(void *start, size_t bytes);
 /* How many of these bytes are in memory. */
 uint64_t moda_os_resident_of(void *start, size_t bytes);
 
-/* ---- files: a descriptor, or -errno ---- */
+/* ---- files: a descriptor, or -errno ----
+ * What would make a file longer than the process may (ulimit -f) fails with EFBIG; no signal comes of it. */
 
 /* A new file, mode 0600, for reading and writing; fails where something of that name exists (also a
  * symbolic link). Closed on exec; a high number, so that the program's own descriptors stay what they were. */

@@ -8,9 +8,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -107,6 +109,38 @@ Test(os_linux, files_are_made_anew_only_with_high_numbers_and_0600) {
     cr_assert_neq(access(file, F_OK), 0);
     unlink(link);
     rmdir(path);
+}
+
+/* SIGXFSZ, whose default kills, comes of no call of ours; that of the program stays. */
+Test(os_linux, a_file_does_not_grow_past_the_limit_and_no_signal_comes) {
+    char path[] = "/tmp/moda-os-XXXXXX";
+    const int fd = mkstemp(path);
+    unlink(path);
+    const struct rlimit limit = {.rlim_cur = 100000, .rlim_max = RLIM_INFINITY};
+    const pid_t child = fork();
+    if (child == 0) {
+        sigset_t file_size;
+        sigset_t pending;
+        sigemptyset(&file_size);
+        sigaddset(&file_size, SIGXFSZ);
+        setrlimit(RLIMIT_FSIZE, &limit);
+        static char text[60000];
+        int failed = moda_os_allocate(fd, 0, 65536) != 0;
+        failed |= (moda_os_allocate(fd, 65536, 131072) != EFBIG) << 1;
+        failed |= moda_os_write_at(fd, text, sizeof text, 65536) << 2;
+        failed |= (lseek(fd, 0, SEEK_END) != 100000 || moda_os_write(fd, text, 1)) << 3;
+        sigpending(&pending);
+        failed |= sigismember(&pending, SIGXFSZ) << 4;
+        sigprocmask(SIG_BLOCK, &file_size, NULL);
+        failed |= (write(fd, text, 1) != -1 || moda_os_write(fd, text, 1)) << 5;
+        sigpending(&pending);
+        failed |= !sigismember(&pending, SIGXFSZ) << 6;
+        _exit(failed);
+    }
+    int status = -1;
+    waitpid(child, &status, 0);
+    close(fd);
+    cr_assert_eq(status, 0);
 }
 
 static void *note_tid(void *tid) {
