@@ -118,6 +118,7 @@ static void after_fork_in_child(void) {
     moda_heap_after_fork();
     moda_track_fork_child();
     moda_registry_fork_child();
+    moda_region_fork_done();
     moda_lock_reset(&process_lock, MODA_LOCK_PROCESS);
 }
 

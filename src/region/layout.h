@@ -20,8 +20,10 @@
 #define MODA_REGION_LAYOUT_H
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define MODA_REGION_MAGIC "MODALLOC"
 #define MODA_REGION_VERSION 4u
@@ -380,7 +382,7 @@ enum {
 
 typedef struct moda_region_header {
     /* const */
-    char magic[8];
+    char magic[8]; /* set last, also in a forked child: a region without is unfinished */
     uint32_t version;
     uint32_t byte_order;
     uint32_t header_size;
@@ -466,5 +468,12 @@ typedef struct moda_region_header {
 
 _Static_assert(sizeof(moda_region_header) <= 4096, "the header fits the first page");
 #define MODA_REGION_FIRST 4096u /* where records begin */
+
+/* Of a process that was killed, or still is, at the beginning of its profile: or in the middle of copying its parent's,
+ * if the version is there. */
+static inline bool moda_region_is_unfinished(const moda_region_header *header) {
+    static const char none[sizeof header->magic];
+    return memcmp(header->magic, none, sizeof none) == 0;
+}
 
 #endif

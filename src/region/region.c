@@ -187,21 +187,37 @@ static uint64_t capacity(const moda_region_header *header) {
 
 typedef enum place_holder { NOBODY, EARLIER_IMAGE, ANOTHER } place_holder;
 
-/* Whose profile stands at this path, as far as it concerns us. */
+static bool is_whole(const moda_region_header *header) {
+    return memcmp(header->magic, MODA_REGION_MAGIC, sizeof header->magic) == 0;
+}
+
+/* Whose profile stands at this path, as far as it concerns us. In doubt somebody's: a profile too many is better than one
+ * lost. */
 static place_holder who_holds(const char *path) {
-    moda_region_header there;
-    if (moda_os_read_file(path, (char *)&there, sizeof there) != sizeof there
-        || memcmp(there.magic, MODA_REGION_MAGIC, sizeof there.magic) != 0
+    const moda_region_header *const parent = moda_region_header_ptr; /* in a fork */
+    moda_region_header there = {0};
+    const int fd = moda_os_open(path);
+    if (fd < 0) {
+        return NOBODY;
+    }
+    const long size = moda_os_read(fd, &there, sizeof there);
+    moda_os_close(fd);
+    const bool is_begun = moda_region_is_unfinished(&there);
+    if (is_begun && there.version == 0 && parent != NULL) {
+        return ANOTHER; /* a sibling's, perhaps, that is just being made */
+    }
+    if (size != (long)sizeof there || !(is_begun || is_whole(&there))
         || there.version != MODA_REGION_VERSION) {
         return NOBODY;
     }
-    /* In doubt it is: a profile too many is better than one lost. */
     const uint64_t start = moda_os_process_start(there.pid);
     const bool is_running = start != 0 && (there.process_start == 0 || there.process_start == start);
     if (there.pid == moda_os_pid()) {
-        return is_running ? EARLIER_IMAGE : NOBODY;
+        return is_running && !is_begun ? EARLIER_IMAGE : NOBODY;
     }
-    const moda_region_header *const parent = moda_region_header_ptr; /* in a fork */
+    if (is_begun) {
+        return is_running ? ANOTHER : NOBODY;
+    }
     const bool is_sibling = parent != NULL && there.parent_pid == parent->pid
                             && there.start_monotonic_ns >= parent->start_monotonic_ns;
     return is_sibling || (is_running && (there.flags & MODA_REGION_CLEAN_EXIT) == 0) ? ANOTHER : NOBODY;
@@ -242,8 +258,11 @@ static void make_way(void) {
 
 /* A new file at file.path with disk space for `bytes`, mapped for `span` bytes; NULL with *error set. */
 static void *create_file(uint64_t bytes, uint64_t span, int *fd, int *error) {
-    make_way();
     *fd = moda_os_create(file.path);
+    if (*fd == -EEXIST) {
+        make_way();
+        *fd = moda_os_create(file.path);
+    }
     if (*fd < 0) {
         *error = -*fd;
         return NULL;
@@ -375,6 +394,12 @@ static void fill_header(moda_region_header *header, const moda_region_options *o
     stamp_process(header);
 }
 
+/* A reader who finds this finds the rest. */
+static void set_magic(moda_region_header *header) {
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    memcpy(header->magic, MODA_REGION_MAGIC, sizeof header->magic);
+}
+
 /* A watched page: the one piece of memory that tells a child from its parent without a system call. */
 static void watch_for_forks(void) {
     const size_t page = moda_os_page_size();
@@ -439,10 +464,8 @@ bool moda_region_create(const moda_region_options *options) {
     watch_for_forks();
     moda_region_header_ptr = header;
     moda_region_touch_clock();
-    /* Last: a reader who finds these finds the rest. */
     header->version = MODA_REGION_VERSION;
-    __atomic_thread_fence(__ATOMIC_RELEASE);
-    memcpy(header->magic, MODA_REGION_MAGIC, sizeof header->magic);
+    set_magic(header);
     return true;
 }
 
@@ -482,6 +505,14 @@ static void cut_links(moda_region_header *header) {
     }
 }
 
+/* All but the magic: a child that is killed before moda_region_fork_done leaves what nobody takes for a profile. */
+static void copy_header(moda_region_header *copy, const moda_region_header *from, uint32_t flags) {
+    const size_t first = sizeof from->magic;
+    memcpy((char *)copy + first, (const char *)from + first, MODA_REGION_FIRST - first);
+    copy->flags = flags;
+    stamp_process(copy);
+}
+
 /* A copy in a file of the child's own, somewhere. */
 static moda_region_header *copy_to_file(const moda_region_header *from, uint64_t span) {
     const bool fits = expand(from->executable, from->fork_count + 1);
@@ -492,7 +523,7 @@ static moda_region_header *copy_to_file(const moda_region_header *from, uint64_t
         warn_no_file(file.path, error);
         return NULL;
     }
-    memcpy(copy, from, MODA_REGION_FIRST);
+    copy_header(copy, from, from->flags);
     if (end_of_copy(copy) > COMMIT_STEP) {
         error = moda_os_allocate(fd, COMMIT_STEP, end_of_copy(copy));
         if (error != 0) {
@@ -513,13 +544,12 @@ static moda_region_header *copy_to_memory(const moda_region_header *from, uint64
     if (copy == NULL || !moda_os_commit(copy, COMMIT_STEP)) {
         return NULL;
     }
-    memcpy(copy, from, MODA_REGION_FIRST);
+    copy_header(copy, from, from->flags & ~(uint32_t)MODA_REGION_FILE);
     if (!moda_os_commit(copy, end_of_copy(copy))) {
         moda_os_unmap(copy, span);
         return NULL;
     }
     copy_records(copy, from);
-    copy->flags &= ~(uint32_t)MODA_REGION_FILE;
     return copy;
 }
 
@@ -547,19 +577,27 @@ bool moda_region_fork_child(void) {
     if (header == NULL) {
         return true;
     }
-    if ((header->flags & MODA_REGION_FILE) != 0 && !take_own_copy()) {
+    if ((header->flags & MODA_REGION_FILE) == 0) {
+        stamp_process(header);
+    } else if (!take_own_copy()) {
         return false;
     }
     header->fork_count++;
     header->flags = (header->flags | MODA_REGION_FORKED) & ~(uint32_t)MODA_REGION_CLEAN_EXIT;
     header->exit_status = 0;
     header->clock_seq = 0;
-    stamp_process(header);
     if (moda_region_fork_mark != &never_forked) {
         moda_store_relaxed((uint32_t *)(uintptr_t)moda_region_fork_mark, 1);
     }
     moda_region_touch_clock();
     return true;
+}
+
+void moda_region_fork_done(void) {
+    moda_region_header *header = moda_region_header_ptr;
+    if (header != NULL && !is_whole(header)) {
+        set_magic(header);
+    }
 }
 
 /* ---- clocks, sizes, end ---- */

@@ -73,6 +73,8 @@ MODA_INLINE void *moda_region_at(moda_ref ref) {
  * threads had not yet finished are not in the copy's lists; who keeps tables over the lists (site_table)
  * makes them anew from there. False only if the kernel has no memory: then the child must leave it alone. */
 bool moda_region_fork_child(void);
+/* ... and when all that the parent counted is taken out of it: until then a file is unfinished, and no reader takes it. */
+void moda_region_fork_done(void);
 
 /* True in a child whose fork ran no handlers (a raw clone), until moda_region_fork_child: a load. */
 extern MODA_HIDDEN const uint32_t *moda_region_fork_mark;

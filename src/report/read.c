@@ -150,6 +150,17 @@ static void settle(reader *r, void *in_copy, size_t size, const uint32_t *seq) {
 
 static bool check_header(reader *r, uint64_t base) {
     const moda_region_header *const h = &r->header;
+    if (moda_region_is_unfinished(h) && h->byte_order == MODA_REGION_BYTE_ORDER)
+        return moda_error_set(r->error,
+                              "%s: at offset %" PRIu64 ": unfinished: process %" PRIu32
+                              " was killed (or still is) in the middle of making it, expected \"%s\"",
+                              r->source, base, h->pid, MODA_REGION_MAGIC);
+    if (moda_region_is_unfinished(h))
+        return moda_error_set(r->error,
+                              "%s: at offset %" PRIu64
+                              ": zeros: not a mod-alloc profile, or unfinished: its process was"
+                              " killed as it began, expected \"%s\"",
+                              r->source, base, MODA_REGION_MAGIC);
     if (memcmp(h->magic, MODA_REGION_MAGIC, sizeof h->magic) != 0)
         return moda_error_set(r->error, "%s: at offset %" PRIu64 ": not a mod-alloc profile, expected \"%s\"",
                               r->source, base, MODA_REGION_MAGIC);

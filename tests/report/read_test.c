@@ -170,6 +170,10 @@ Test(read, damage_is_named_with_its_place) {
     expect_refusal(region, size - 64, "(truncated?)");
     h->magic[0] = 'X';
     expect_refusal(region, size, "not a mod-alloc profile, expected \"MODALLOC\"");
+    memset(h->magic, 0, sizeof h->magic);
+    expect_refusal(region, size, "at offset 0: unfinished: process ");
+    memset(h, 0, sizeof *h);
+    expect_refusal(region, size, "at offset 0: zeros: not a mod-alloc profile, or unfinished");
     *h = whole;
     h->byte_order = __builtin_bswap32(h->byte_order);
     expect_refusal(region, size, "at offset 12: written on a machine of the other byte order");

@@ -448,6 +448,7 @@ static void check_child_file(const char *pattern, bool has_same_name) {
             _exit(1);
         }
         memset(more, 'c', 2 * MIB);
+        moda_region_fork_done();
         moda_region_finish(0);
         _exit(memory[MIB - 1] == 'p' ? 0 : 2);
     }
@@ -462,6 +463,7 @@ static void check_child_file(const char *pattern, bool has_same_name) {
     }
     moda_region_header header;
     read_header(name, &header);
+    cr_assert_arr_eq(header.magic, MODA_REGION_MAGIC, 8);
     cr_assert_eq(header.pid, (uint32_t)child);
     cr_assert_eq(header.parent_pid, (uint32_t)getpid());
     cr_assert_eq(header.fork_count, 1);
@@ -470,6 +472,53 @@ static void check_child_file(const char *pattern, bool has_same_name) {
     read_header(parents, &header);
     cr_assert_eq(header.pid, (uint32_t)getpid());
     cr_assert_eq(header.fork_count, 0);
+}
+
+/* It had its parent's header once, and was taken for a profile of the parent. */
+Test(region_fork, a_child_killed_before_its_copy_is_done_leaves_no_profile, .init = make_directory,
+     .fini = remove_directory) {
+    cr_assert(create(in_directory("prof.%n"), 8 * MIB));
+    memset(moda_region_alloc(MIB), 'p', MIB);
+    int ready[2];
+    cr_assert_eq(pipe(ready), 0);
+    const pid_t killed = fork();
+    if (killed == 0) {
+        const char is_done = moda_region_fork_child();
+        _exit(write(ready[1], &is_done, 1) == 1 && pause());
+    }
+    char is_done = 0;
+    cr_assert_eq(read(ready[0], &is_done, 1), 1);
+    cr_assert(is_done);
+    moda_region_header header;
+    read_header(in_directory("prof.1"), &header);
+    cr_assert(moda_region_is_unfinished(&header));
+    cr_assert_eq(header.pid, (uint32_t)killed);
+    /* While that one lives, it is not taken from it. */
+    const pid_t sibling = fork();
+    if (sibling == 0) {
+        const char is_own =
+            moda_region_fork_child()
+            && strncmp(moda_region_path(), in_directory("prof.1."), strlen(directory) + 8) == 0;
+        moda_region_fork_done();
+        _exit(is_own ? 0 : 1);
+    }
+    cr_assert_eq(exit_code(sibling), 0);
+    read_header(in_directory("prof.1"), &header);
+    cr_assert_eq(header.pid, (uint32_t)killed);
+    kill(killed, SIGKILL);
+    cr_assert_eq(exit_code(killed), -SIGKILL);
+    /* Then it is. */
+    const pid_t later = fork();
+    if (later == 0) {
+        const char is_own =
+            moda_region_fork_child() && strcmp(moda_region_path(), in_directory("prof.1")) == 0;
+        moda_region_fork_done();
+        _exit(is_own ? 0 : 1);
+    }
+    cr_assert_eq(exit_code(later), 0);
+    read_header(in_directory("prof.1"), &header);
+    cr_assert_arr_eq(header.magic, MODA_REGION_MAGIC, 8);
+    cr_assert_eq(header.pid, (uint32_t)later);
 }
 
 Test(region_fork, a_child_gets_a_file_by_the_pattern, .init = make_directory, .fini = remove_directory) {
