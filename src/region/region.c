@@ -351,6 +351,23 @@ void *moda_region_alloc(size_t bytes) {
     return (char *)header + used;
 }
 
+static uint64_t for_speed_used;
+
+uint64_t moda_region_left_for_speed(void) {
+    const moda_region_header *header = moda_region_header_ptr;
+    const uint64_t most = header != NULL ? header->memory_max / 2 : 0;
+    const uint64_t used = moda_load_relaxed(&for_speed_used);
+    return used < most ? most - used : 0;
+}
+
+void *moda_region_alloc_for_speed(size_t bytes) {
+    void *memory = bytes <= moda_region_left_for_speed() ? moda_region_alloc(bytes) : NULL;
+    if (memory != NULL) {
+        (void)moda_add_relaxed(&for_speed_used, bytes);
+    }
+    return memory;
+}
+
 /* ---- creation ---- */
 
 static void copy_text(char *to, size_t size, const char *from) {

@@ -57,6 +57,11 @@ bool moda_region_create(const moda_region_options *options);
 /* Zeroed, aligned to 64 bytes; NULL if the region or the disk is full. No lock. */
 void *moda_region_alloc(size_t bytes);
 
+/* The same for what only makes recording faster: all of it together takes no more than half of memory_max, whose other half
+ * is the sites'. How much there may still be. */
+void *moda_region_alloc_for_speed(size_t bytes);
+uint64_t moda_region_left_for_speed(void);
+
 /* A record's ref: of a pointer to memory that moda_region_alloc gave, and back. 0 <-> NULL. */
 MODA_INLINE moda_ref moda_region_ref(const void *record) {
     return record == NULL

@@ -26,8 +26,8 @@
  *
  * Why 2048 entries: python3 comes by so many sites that of 512 each fourth malloc or free had to change one (2.41
  * times plain's time instead of 2.29); 8192 are no better. They are 384 KiB of the region, resident as far as they are
- * used: where hundreds of threads would leave no room for sites, later ones have 512. The victim among two is chosen
- * by the parity of one's seq: as good as chance, and free.
+ * used, and with the threads' memos take at most half of it: of many threads later ones have 512, then 64, then none. The
+ * victim among two is chosen by the parity of one's seq: as good as chance, and free.
  */
 #include "site/count.h"
 
@@ -41,6 +41,8 @@
 #define ENTRIES_SAMPLING 64u
 #define ENTRIES_EVERY_SPARING 512u
 #define ENTRIES_EVERY 2048u
+#define THREADS_EVERY 16u /* for so many more there must be room */
+#define THREADS_EVERY_SPARING 4u
 #define SPINS 100u
 #define YIELDS 10000u
 
@@ -190,12 +192,11 @@ static bool is_in_region(const moda_shard *shard) {
 }
 
 static uint32_t entries_wanted(const moda_shard *shard) {
-    if (shard->sample_bytes != 1) {
+    const uint64_t left = moda_region_left_for_speed() / sizeof(moda_site_delta);
+    if (shard->sample_bytes != 1 || left < THREADS_EVERY_SPARING * ENTRIES_EVERY_SPARING) {
         return ENTRIES_SAMPLING;
     }
-    const moda_region_header *header = moda_region();
-    const uint64_t many = 64 * ENTRIES_EVERY * sizeof(moda_site_delta);
-    return load(&header->used) + many < header->memory_max ? ENTRIES_EVERY : ENTRIES_EVERY_SPARING;
+    return left < THREADS_EVERY * ENTRIES_EVERY ? ENTRIES_EVERY_SPARING : ENTRIES_EVERY;
 }
 
 /* One sample in 64 KiB or more: most find their delta taken by another site, and would touch, besides the site that is
@@ -204,8 +205,8 @@ static bool are_samples_rare(const moda_shard *shard) {
     return shard->sample_bytes == 0 || shard->sample_bytes >= RARE_BYTES;
 }
 
-/* The shard's cache: made at its first sample, made anew where every allocation is now to be counted; NULL if samples
- * are rare, or there is no room. */
+/* The shard's cache: made at its first sample, made anew, larger, where every allocation is now to be counted; NULL if
+ * samples are rare, or there is no room. */
 static moda_delta_cache *provide_cache(moda_shard *shard) {
     if (!is_in_region(shard)) {
         return NULL;
@@ -216,7 +217,11 @@ static moda_delta_cache *provide_cache(moda_shard *shard) {
         return cache;
     }
     const uint32_t entries = entries_wanted(shard);
-    moda_delta_cache *larger = moda_region_alloc(sizeof *larger + entries * sizeof larger->delta[0]);
+    if (cache != NULL && entries <= cache->entries) {
+        return cache;
+    }
+    moda_delta_cache *larger =
+        moda_region_alloc_for_speed(sizeof *larger + entries * sizeof larger->delta[0]);
     if (larger == NULL) {
         return cache;
     }

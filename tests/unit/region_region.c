@@ -147,6 +147,19 @@ Test(region, it_fills_to_the_last_byte_and_then_gives_nothing) {
     cr_assert_eq(moda_region()->dropped_disk, 0);
 }
 
+Test(region, what_is_for_speed_takes_half_at_most) {
+    cr_assert(create(NULL, MIB));
+    while (moda_region_alloc_for_speed(60000) != NULL) {
+    }
+    cr_assert_leq(moda_region()->used, MODA_REGION_FIRST + MIB / 2);
+    cr_assert_lt(moda_region_left_for_speed(), 60000);
+    while (moda_region_alloc(1000) != NULL) {
+    }
+    cr_assert_gt(moda_region()->used, MIB - 1024, "the rest is the others'");
+    cr_assert_gt(moda_region_left_for_speed(), 1000);
+    cr_assert_null(moda_region_alloc_for_speed(1000));
+}
+
 #define THREADS 4
 #define TURNS 20000
 

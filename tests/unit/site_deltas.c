@@ -266,15 +266,20 @@ Test(site_deltas, a_lock_whose_holder_was_interrupted_is_not_waited_for, .timeou
     cr_assert_eq(c.alloc_samples, 1);
 }
 
-static void change_to_every_allocation(uint64_t memory_max, uint32_t entries) {
+/* taken_bytes: by what else is for speed alone. */
+static void change_to_every_allocation(uint64_t memory_max, size_t taken_bytes, uint32_t entries) {
     prepare_in(memory_max, 5000);
+    cr_assert(taken_bytes == 0 || moda_region_alloc_for_speed(taken_bytes) != NULL);
     const moda_sample sample = {.weight_fixed = MODA_COUNT_ONE, .size = 32, .requested = 20};
     moda_site_count_alloc(shards[0], models[0].site, &sample);
     cr_assert_eq(((moda_delta_cache *)moda_region_at(shards[0]->deltas))->entries, 64);
     shards[0]->sample_bytes = 1;
+    const uint64_t used = moda_region()->used;
     for (uint32_t i = 0; i < SITES; i++) {
         moda_site_count_alloc(shards[0], models[i].site, &sample);
     }
+    const uint64_t more = entries > 64 ? sizeof(moda_delta_cache) + entries * sizeof(moda_site_delta) : 0;
+    cr_assert_eq(moda_region()->used - used, more, "made anew once");
     cr_assert_eq(((moda_delta_cache *)moda_region_at(shards[0]->deltas))->entries, entries);
     for (uint32_t i = 0; i < SITES; i++) {
         moda_site_counts c;
@@ -284,11 +289,19 @@ static void change_to_every_allocation(uint64_t memory_max, uint32_t entries) {
 }
 
 Test(site_deltas, changing_to_every_allocation_loses_nothing) {
-    change_to_every_allocation(64 * MIB, 2048);
+    change_to_every_allocation(64 * MIB, 0, 2048);
 }
 
 Test(site_deltas, a_small_region_has_fewer_deltas) {
-    change_to_every_allocation(16 * MIB, 512);
+    change_to_every_allocation(8 * MIB, 0, 512);
+}
+
+Test(site_deltas, where_much_is_taken_for_speed_there_are_fewer_deltas) {
+    change_to_every_allocation(64 * MIB, 30 * MIB, 512);
+}
+
+Test(site_deltas, where_nearly_all_is_taken_for_speed_they_stay_few) {
+    change_to_every_allocation(64 * MIB, 32 * MIB - 200000, 64);
 }
 
 Test(site_deltas, size_classes_are_powers_of_two) {
