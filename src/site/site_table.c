@@ -35,6 +35,7 @@
 
 #define BUCKETS_MIN 64u
 #define BUCKETS_MAX (UINT64_C(1) << 27)
+#define BUCKETS_SHARE 8u /* of the region, at most, is the first table: the rest is for sites */
 #define CACHE_ENTRIES 512u
 
 typedef struct cache_entry {
@@ -287,7 +288,8 @@ moda_site *moda_site_intern(moda_shard *shard, moda_site_thread *thread, const m
 bool moda_site_table_create(uint64_t count) {
     moda_region_header *header = moda_region();
     uint32_t rounded = BUCKETS_MIN;
-    while (rounded < count && rounded < BUCKETS_MAX) {
+    const uint64_t most = header->memory_max / BUCKETS_SHARE / sizeof(moda_ref);
+    while (rounded < count && rounded < BUCKETS_MAX && 2 * (uint64_t)rounded <= most) {
         rounded *= 2;
     }
     moda_buckets *buckets = moda_region_alloc(sizeof *buckets + rounded * sizeof buckets->first[0]);

@@ -12,8 +12,8 @@
 #include "region/layout.h"
 #include "unwind/unwind.h"
 
-/* Once, when the region is there: the table with its first buckets (rounded up to a power of two), and the
- * overflow site. False if the region has no room even for that. */
+/* Once, when the region is there: the table with its first buckets (rounded up to a power of two, but no more than an
+ * eighth of the region), and the overflow site. False if the region has no room even for that. */
 bool moda_site_table_create(uint64_t buckets);
 
 /* What one thread remembers between two stacks: the hash of its last one by prefixes, and where it found the

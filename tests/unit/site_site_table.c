@@ -154,6 +154,19 @@ Test(site_table, it_grows_in_place) {
     cr_assert(moda_site_table_is_valid());
 }
 
+/* Of 1 MiB such a table once took half, and of sites only half as many had room. */
+Test(site_table, buckets_take_an_eighth_at_most) {
+    cr_assert(make_rooms(MIB, 1 << 20, NULL));
+    const moda_buckets *buckets = moda_region_at(moda_region()->site_buckets);
+    cr_assert_eq(buckets->count, (1 << 20) / 8 / sizeof(moda_ref));
+    cr_assert_leq(moda_region()->used, MIB / 4);
+}
+
+Test(site_table, as_many_buckets_as_asked_for_where_there_is_room) {
+    cr_assert(make_rooms(64 * MIB, 1 << 20, NULL));
+    cr_assert_eq(((const moda_buckets *)moda_region_at(moda_region()->site_buckets))->count, 1 << 20);
+}
+
 Test(site_table, buckets_are_rounded_up) {
     cr_assert(make_rooms(64 * MIB, 4097, NULL));
     cr_assert_eq(((moda_buckets *)moda_region_at(moda_region()->site_buckets))->count, 8192);
