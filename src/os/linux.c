@@ -289,12 +289,25 @@ bool moda_os_is_secure(void) {
     return getauxval(AT_SECURE) != 0;
 }
 
+/* Without /proc: as it was called for, perhaps from a directory or by a script. */
+static size_t executable_by_call(char *path, size_t size) {
+    const char *called = (const char *)getauxval(AT_EXECFN);
+    size_t end = 0;
+    for (; called != NULL && called[end] != '\0' && end + 1 < size; end++) {
+        path[end] = called[end];
+    }
+    path[end] = '\0';
+    return end;
+}
+
 size_t moda_os_executable(char *path, size_t size) {
     const long length =
         call(SYS_readlinkat, AT_FDCWD, (long)"/proc/self/exe", (long)path, (long)(size - 1), 0, 0);
-    const size_t end = length > 0 ? (size_t)length : 0;
-    path[end] = '\0';
-    return end;
+    if (length <= 0) {
+        return executable_by_call(path, size);
+    }
+    path[length] = '\0';
+    return (size_t)length;
 }
 
 size_t moda_os_command_line(char *line, size_t size) {

@@ -79,7 +79,7 @@ void moda_os_thread_name(char name[16]);
 /* Set-user-ID, file capabilities and their like: the environment is not to be trusted. */
 bool moda_os_is_secure(void);
 /* These write a NUL-terminated text, cut to size, and return its length; 0 where it isn't known. */
-size_t moda_os_executable(char *path, size_t size);
+size_t moda_os_executable(char *path, size_t size);   /* without /proc: the name that exec was given */
 size_t moda_os_command_line(char *line, size_t size); /* arguments joined by spaces */
 size_t moda_os_working_directory(char *path, size_t size);
 

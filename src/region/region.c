@@ -100,7 +100,7 @@ bool moda_region_expand_path(const char *pattern, const char *program, uint32_t 
         is_own |= pattern[1] == 'p' || pattern[1] == 'n' || pattern[1] == 't';
         switch (*++pattern) {
         case 'p': put_number(&t, pid); break;
-        case 'e': put(&t, base_name(program)); break;
+        case 'e': put(&t, *base_name(program) != '\0' ? base_name(program) : "unknown"); break;
         case 'n': put_number(&t, fork_count); break;
         case 't': put_time(&t, start_ns); break;
         case '%': put_char(&t, '%'); break;

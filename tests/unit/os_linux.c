@@ -8,9 +8,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -193,6 +195,34 @@ Test(os_linux, texts_are_cut_to_size) {
     moda_os_working_directory(directory, sizeof directory);
     cr_assert_str_eq(directory, expected);
     free(expected);
+}
+
+static bool hide_proc(void) {
+    return (unshare(CLONE_NEWNS) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0)
+           && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0
+           && mount("none", "/proc", "tmpfs", 0, NULL) == 0;
+}
+
+Test(os_linux, without_proc_the_executable_is_what_exec_was_given) {
+    const pid_t child = fork();
+    if (child == 0) {
+        if (!hide_proc()) {
+            _exit(77);
+        }
+        char path[512];
+        char cut[5];
+        int failed = moda_os_executable(path, sizeof path) != strlen(path);
+        failed |= (strstr(path, "unit_os_linux") == NULL) << 1;
+        failed |= (moda_os_executable(cut, sizeof cut) != 4 || strncmp(cut, path, 4) != 0 || cut[4] != '\0')
+                  << 2;
+        _exit(failed);
+    }
+    int status = -1;
+    waitpid(child, &status, 0);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+        cr_skip_test("no file system can be mounted here");
+    }
+    cr_assert_eq(status, 0);
 }
 
 /* Leaves the stack below full of what the line is searched for. */

@@ -231,6 +231,9 @@ Test(region, patterns_are_expanded) {
                                           1700000000012345678u, path, sizeof path));
         cr_assert_str_eq(path, rows[i].path);
     }
+    char unnamed[32];
+    cr_assert(moda_region_expand_path("np.%e.prof", "", 1, 0, 0, unnamed, sizeof unnamed));
+    cr_assert_str_eq(unnamed, "np.unknown.prof");
     char small[8];
     cr_assert_not(moda_region_expand_path("1234567%p", "x", 1, 0, 0, small, sizeof small));
     cr_assert_str_eq(small, "1234567");
