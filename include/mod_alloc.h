@@ -60,7 +60,11 @@ extern "C" {
  *
  * Exactness: all counters are exact, but for the peaks of a process with several threads. A thread
  * makes its balance known as it allocates; so the peak is low by at most (threads - 1) x
- * MOD_ALLOC_PEAK_SLACK, and never too high. With one thread it is exact.
+ * MOD_ALLOC_PEAK_SLACK, and by what other threads free while it is being looked at; it is never too
+ * high, and falls by a reset alone. With one thread it is exact.
+ * While other threads run, a snapshot of the process need not be of one single instant: each thread's
+ * own counts are, and current_bytes is never above what was live at some instant of the call, but may be
+ * below by what others allocated and freed during it. Where they stand still it is exact.
  */
 #define MOD_ALLOC_PEAK_SLACK 524288 /* bytes */
 
@@ -77,7 +81,7 @@ typedef struct mod_alloc_stats {
 } mod_alloc_stats;
 
 /* The whole process, all threads, ended ones too. Sums one record a thread: well under 1 us for 8
- * threads. [signal-safe] */
+ * threads. Beside running threads: see Exactness. [signal-safe] */
 MOD_ALLOC_EXPORT void mod_alloc_snapshot(mod_alloc_stats *stats);
 
 /* The calling thread alone, since it began or since the last reset, whichever is later: what it allocated and what it

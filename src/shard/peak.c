@@ -7,8 +7,12 @@
  * threads marks of different moments cannot be added; instead each thread makes its balance known
  * when it has allocated MODA_PUBLISH_BYTES, unless it is within MODA_LEVEL_BYTES of what is known, and the sum of
  * the known balances, when it is above the peak by enough to matter, is confirmed by reading all shards (the known
- * balances are too high where a thread has since freed). So the peak is never too high, and low by at most
+ * balances are too high where a thread has since freed). What is read is never above what was live at some moment of the
+ * reading: see totals.c. So the peak is never too high, and low by at most
  * (threads - 1) x MODA_VERIFY_BYTES + threads x (MODA_PUBLISH_BYTES + MODA_LEVEL_BYTES).
+ *
+ * What was read before a window opened or the peak was reset may be offered only after that, by a thread that lost its
+ * core in between: the clock tells.
  *
  * A thread that is alone need not do so at each look: its mark has the peak. When another thread begins, its balance is
  * made known for it, and from then on it looks each time.
@@ -18,60 +22,97 @@
 #include "shard/peak.h"
 #include "shard/shard.h"
 
+#include "os/os.h"
 #include "region/region.h"
+
+uint64_t moda_peak_clock;
+
+/* Since when a peak counts: what was read when moda_peak_clock was lower is not for it. */
+static const uint64_t not_yet = UINT64_MAX;
+static uint64_t process_since;
 
 /* The windows' peaks: bit i of window_mask is set while window i is open. */
 static uint64_t window_mask;
-static moda_peak_mark window_peak[MOD_ALLOC_WINDOWS_MAX];
+static struct {
+    moda_peak_mark mark;
+    uint64_t since;
+} window_peak[MOD_ALLOC_WINDOWS_MAX];
 
-static bool raise(moda_peak_mark *peak, int64_t bytes, int64_t live) {
-    int64_t old = moda_load_relaxed(&peak->bytes);
-    while (bytes > old) {
-        if (__atomic_compare_exchange_n(&peak->bytes, &old, bytes, true, __ATOMIC_RELAXED,
-                                        __ATOMIC_RELAXED)) {
-            moda_store_relaxed(&peak->count, live);
+/* A level that the process has or had, and moda_peak_clock before it was looked for. */
+typedef struct level {
+    int64_t bytes;
+    int64_t live;
+    uint64_t clock;
+} level;
+
+static level level_of(const moda_totals *totals) {
+    return (level){totals->balance, totals->live, totals->peak_clock};
+}
+
+/* `since` is looked at behind the old peak: if the peak begins anew after that, the exchange fails. */
+static bool raise(int64_t *bytes, int64_t *live, const uint64_t *since, level to) {
+    int64_t old = moda_load_acquire(bytes);
+    while (to.bytes > old && to.clock >= moda_load_acquire(since)) {
+        if (__atomic_compare_exchange_n(bytes, &old, to.bytes, true, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+            moda_store_relaxed(live, to.live);
             return true;
         }
     }
     return false;
 }
 
-static void raise_process(int64_t bytes, int64_t live) {
+/* From now on it takes in what is read from now on; `lowest` is below any of that. */
+static void begin_anew(int64_t *bytes, int64_t *live, uint64_t *since, int64_t lowest) {
+    moda_store_release(since, not_yet);
+    moda_store_relaxed(live, 0);
+    moda_store_release(bytes, lowest);
+    moda_store_release(since, __atomic_add_fetch(&moda_peak_clock, 1, __ATOMIC_ACQ_REL));
+}
+
+static void raise_process(level to) {
     moda_region_header *header = moda_region();
-    int64_t old = moda_load_relaxed(&header->peak_bytes);
-    while (bytes > old) {
-        if (__atomic_compare_exchange_n(&header->peak_bytes, &old, bytes, true, __ATOMIC_RELAXED,
-                                        __ATOMIC_RELAXED)) {
-            moda_store_relaxed(&header->peak_live, live);
-            moda_store_relaxed(&header->peak_ticks, moda_ticks());
-            moda_add_relaxed(&header->peak_epoch, 1);
-            return;
-        }
+    if (raise(&header->peak_bytes, &header->peak_live, &process_since, to)) {
+        moda_store_relaxed(&header->peak_ticks, moda_ticks());
+        moda_add_relaxed(&header->peak_epoch, 1);
     }
 }
 
-void moda_peak_offer(int64_t bytes, int64_t live) {
-    raise_process(bytes, live);
+/* Peak and windows take it in. */
+static void offer(level to) {
+    raise_process(to);
     for (uint64_t mask = moda_load_acquire(&window_mask); mask; mask &= mask - 1) {
-        raise(&window_peak[__builtin_ctzll(mask)], bytes, live);
+        const int i = __builtin_ctzll(mask);
+        raise(&window_peak[i].mark.bytes, &window_peak[i].mark.count, &window_peak[i].since, to);
     }
 }
 
-int64_t moda_peak_level(void) {
-    int64_t level = moda_load_relaxed(&moda_region()->peak_bytes);
+static void offer_totals(const moda_totals *totals) {
+    if (totals->is_level) {
+        offer(level_of(totals));
+    }
+}
+
+/* The lowest level at which a new sum matters: the peak, or an open window's. */
+static int64_t lowest_peak(void) {
+    int64_t lowest = moda_load_relaxed(&moda_region()->peak_bytes);
     for (uint64_t mask = moda_load_relaxed(&window_mask); mask; mask &= mask - 1) {
-        const int64_t peak = moda_load_relaxed(&window_peak[__builtin_ctzll(mask)].bytes);
-        level = peak < level ? peak : level;
+        const int64_t peak = moda_load_relaxed(&window_peak[__builtin_ctzll(mask)].mark.bytes);
+        lowest = peak < lowest ? peak : lowest;
     }
-    return level;
+    return lowest;
 }
 
-/* The highest balance of a shard since its mark_epoch. */
+/* The highest balance of a shard since its mark_epoch. The fence: who finds its balance above the mark, and that unmoved
+ * afterwards, knows that nothing was freed in between. */
 static moda_peak_mark high_of(const moda_shard *shard) {
-    moda_peak_mark high = moda_shard_high(shard);
-    if (moda_load_relaxed(&shard->pending.bytes) > high.bytes) {
-        high.bytes = moda_load_relaxed(&shard->pending.bytes);
-        high.count = moda_load_relaxed(&shard->pending.count);
+    moda_peak_mark high = {moda_shard_mark(shard), moda_load_relaxed(&shard->mark_live)};
+    if (moda_shard_is_above_mark(shard)) {
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        high = (moda_peak_mark){moda_shard_balance(shard), moda_shard_live(shard)};
+    }
+    const int64_t pending = moda_load_relaxed(&shard->pending.bytes);
+    if (pending > high.bytes) {
+        high = (moda_peak_mark){pending, moda_load_relaxed(&shard->pending.count)};
     }
     return high;
 }
@@ -100,31 +141,44 @@ static void note_others(const moda_shard *shard) {
                        totals.live - moda_shard_live(shard) - moda_shard_live(moda_shard_orphan));
 }
 
-/* The process's high-water mark while this shard's thread was the only one. */
-static moda_peak_mark solo_high(const moda_shard *shard) {
-    const moda_peak_mark high = high_of(shard);
-    const moda_peak_mark rest = others();
-    return (moda_peak_mark){high.bytes + rest.bytes, high.count + rest.count};
-}
-
-static void offer_solo(const moda_shard *shard) {
-    const moda_peak_mark high = solo_high(shard);
-    moda_peak_offer(high.bytes, high.count);
-}
-
-/* The shards are read one after the other. Where the system took the processor away in between, the sum is of no one
- * moment, and could be far above any: it is taken again, and after some tries not at all. */
-static void offer_sum(void) {
-    enum { TRIES = 4, TICKS_AT_MOST = 100000 };
-    for (int i = 0; i < TRIES; i++) {
-        moda_totals totals;
-        const uint64_t begin = moda_ticks();
-        moda_totals_read(&totals);
-        if (moda_ticks() - begin < TICKS_AT_MOST) {
-            moda_peak_offer(totals.balance, totals.live);
-            return;
+/* The process's high-water mark while this shard's thread was the only one. Anyone may ask: false where the owner is in
+ * the middle of a change. Its mallocs and frees do no harm: one that frees from above the mark moves that first. */
+static bool read_solo_high(const moda_shard *shard, level *high) {
+    enum { TRIES = 64, YIELDS = 500 };
+    high->clock = moda_load_acquire(&moda_peak_clock);
+    for (int i = 0; i < TRIES + YIELDS; i++) {
+        const uint32_t before = moda_load_acquire(&shard->seq);
+        const moda_peak_mark own = high_of(shard);
+        const moda_peak_mark rest = others();
+        high->bytes = own.bytes + rest.bytes;
+        high->live = own.count + rest.count;
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        if (!(before & 1) && moda_load_relaxed(&shard->seq) == before) {
+            return true;
+        }
+        if (shard == moda_shard_mine()) {
+            return false; /* we have interrupted it */
+        }
+        if (i < TRIES) {
+            moda_pause();
+        } else {
+            moda_os_yield();
         }
     }
+    return false;
+}
+
+static MODA_NOINLINE void offer_solo(const moda_shard *shard) {
+    level high;
+    if (read_solo_high(shard, &high)) {
+        offer(high);
+    }
+}
+
+static void offer_sum(void) {
+    moda_totals totals;
+    moda_totals_read(&totals);
+    offer_totals(&totals);
 }
 
 /* Where every allocation is recorded: of equal peaks within so many allocations the first one's time stands for all. A loop
@@ -169,7 +223,7 @@ static void publish(moda_shard *shard, int64_t balance) {
     const int64_t old = __atomic_exchange_n(&shard->published, balance, __ATOMIC_RELAXED);
     const int64_t sum = moda_add_relaxed(&header->published_sum, balance - old) + balance - old;
     const uint32_t threads = moda_load_relaxed(&header->threads_now);
-    if (threads > 1 && sum > moda_peak_level() + (int64_t)(threads - 1) * MODA_VERIFY_BYTES) {
+    if (threads > 1 && sum > lowest_peak() + (int64_t)(threads - 1) * MODA_VERIFY_BYTES) {
         publish_others();
         offer_sum();
     }
@@ -179,9 +233,9 @@ static void look_for_peak_solo(moda_shard *shard) {
     if (!moda_shard_is_solo(shard)) {
         begin_solo(shard);
     }
-    const moda_peak_mark high = solo_high(shard);
-    if (high.bytes > moda_peak_level()) {
-        moda_peak_offer(high.bytes, high.count);
+    level high;
+    if (read_solo_high(shard, &high) && high.bytes > lowest_peak()) {
+        offer(high);
     }
 }
 
@@ -278,41 +332,36 @@ void moda_peak_threads_changed(moda_shard *only) {
     }
 }
 
-/* What is true of the process now, told to the peak and to all windows. */
-static void offer_now(moda_shard *mine) {
-    moda_shard_publish(mine);
-    if (!moda_shard_is_solo(mine)) {
-        offer_sum();
-    }
-}
-
 moda_peak_mark moda_peak_now(const moda_totals *totals) {
     const moda_region_header *header = moda_region();
-    moda_peak_mark peak = {moda_load_relaxed(&header->peak_bytes), moda_load_relaxed(&header->peak_live)};
-    if (totals->balance > peak.bytes) {
-        peak = (moda_peak_mark){totals->balance, totals->live};
-    }
     const uint32_t count = moda_load_acquire(&header->slot_count);
     for (uint32_t i = 1; i < count && moda_load_relaxed(&header->threads_now) == 1; i++) {
         const moda_shard *shard = moda_registry_slot(i);
         if (shard && moda_load_relaxed(&shard->state) == MODA_SLOT_TAKEN && moda_shard_is_solo(shard)) {
-            const moda_peak_mark high = solo_high(shard);
-            peak = high.bytes > peak.bytes ? high : peak;
+            offer_solo(shard);
         }
+    }
+    offer_totals(totals);
+    moda_peak_mark peak = {moda_load_relaxed(&header->peak_bytes), moda_load_relaxed(&header->peak_live)};
+    if (totals->is_level && totals->balance > peak.bytes) { /* in the middle of a reset */
+        peak = (moda_peak_mark){totals->balance, totals->live};
     }
     return peak;
 }
 
-void moda_peak_reset(moda_shard *mine) {
-    moda_region_header *header = moda_region();
-    offer_now(mine); /* open windows keep their peaks */
+/* Open windows and the process keep what the only thread's mark has; then that begins anew. */
+static void leave_mark(moda_shard *mine) {
+    moda_shard_publish(mine);
     if (moda_shard_is_solo(mine)) {
         begin_solo(mine);
     }
-    moda_totals totals;
-    moda_totals_read(&totals);
-    moda_store_relaxed(&header->peak_bytes, totals.balance);
-    moda_store_relaxed(&header->peak_live, totals.live);
+}
+
+void moda_peak_reset(moda_shard *mine) {
+    moda_region_header *header = moda_region();
+    leave_mark(mine);
+    begin_anew(&header->peak_bytes, &header->peak_live, &process_since, 0);
+    offer_sum();
     moda_store_relaxed(&header->peak_ticks, moda_ticks());
     moda_add_relaxed(&header->peak_epoch, 1);
 }
@@ -325,6 +374,9 @@ void moda_peak_fork_child(void) {
         publish_others();
         begin_solo(mine);
     }
+    for (int i = 0; i < MOD_ALLOC_WINDOWS_MAX; i++) { /* some thread may have been about to open one */
+        window_peak[i].since = moda_peak_clock;
+    }
     moda_totals totals;
     moda_totals_read(&totals);
     moda_store_relaxed(&header->inherited_bytes, totals.balance);
@@ -334,40 +386,41 @@ void moda_peak_fork_child(void) {
     moda_add_relaxed(&header->peak_epoch, 1);
 }
 
-uint32_t moda_peak_window_open(moda_shard *mine, moda_totals *totals) {
-    offer_now(mine);
-    if (moda_shard_is_solo(mine)) {
-        begin_solo(mine);
-    }
+/* A free entry for a window, now ours to write; MODA_NO_WINDOW if there is none. */
+static uint32_t take_window(void) {
     uint64_t mask = moda_load_relaxed(&window_mask);
     uint32_t index;
     do {
         if (mask == UINT64_MAX) {
-            moda_totals_read(totals);
             return MODA_NO_WINDOW;
         }
         index = (uint32_t)__builtin_ctzll(~mask);
     } while (!__atomic_compare_exchange_n(&window_mask, &mask, mask | 1ull << index, true, __ATOMIC_ACQ_REL,
                                           __ATOMIC_RELAXED));
-    /* Only now is the entry ours to write; what others raise it to before that belongs to no window. */
+    return index;
+}
+
+uint32_t moda_peak_window_open(moda_shard *mine, moda_totals *totals) {
+    leave_mark(mine);
+    const uint32_t index = take_window();
+    if (index != MODA_NO_WINDOW) {
+        begin_anew(&window_peak[index].mark.bytes, &window_peak[index].mark.count, &window_peak[index].since,
+                   INT64_MIN);
+    }
     moda_totals_read(totals);
-    moda_store_relaxed(&window_peak[index].count, totals->live);
-    moda_store_release(&window_peak[index].bytes, totals->balance);
+    offer_totals(totals);
     return index;
 }
 
 moda_peak_mark moda_peak_window_close(moda_shard *mine, uint32_t index, moda_totals *totals) {
-    offer_now(mine);
+    moda_shard_publish(mine);
     moda_totals_read(totals);
-    moda_peak_mark peak = {totals->balance, totals->live};
+    const moda_peak_mark all = moda_peak_now(totals);
     if (index == MODA_NO_WINDOW) {
-        const moda_peak_mark all = moda_peak_now(totals);
-        return all.bytes > peak.bytes ? all : peak;
+        return all;
     }
-    if (moda_load_relaxed(&window_peak[index].bytes) > peak.bytes) {
-        peak.bytes = moda_load_relaxed(&window_peak[index].bytes);
-        peak.count = moda_load_relaxed(&window_peak[index].count);
-    }
+    const moda_peak_mark peak = {moda_load_relaxed(&window_peak[index].mark.bytes),
+                                 moda_load_relaxed(&window_peak[index].mark.count)};
     __atomic_fetch_and(&window_mask, ~(1ull << index), __ATOMIC_RELEASE);
     return peak;
 }

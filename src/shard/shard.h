@@ -339,10 +339,12 @@ void moda_registry_fork_child(void);
 /* ---- sums: totals.c ---- */
 
 typedef struct moda_totals {
-    moda_counts counts; /* since the process began */
-    moda_counts since;  /* since the last reset */
-    int64_t balance;    /* bytes live */
-    int64_t live;       /* blocks live */
+    moda_counts counts;  /* since the process began */
+    moda_counts since;   /* since the last reset */
+    int64_t balance;     /* bytes live: never more than at some moment of the call, if is_level */
+    int64_t live;        /* blocks live */
+    bool is_level;       /* each shard could be read whole */
+    uint64_t peak_clock; /* moda_peak_clock before anything was read */
 } moda_totals;
 
 MODA_INLINE int64_t moda_counts_live(const moda_counts *counts) {
@@ -366,8 +368,8 @@ MODA_INLINE void moda_counts_load(const moda_shard *shard, moda_counts *counts) 
 }
 
 void moda_totals_read(moda_totals *totals);
-/* One shard's counts, all of one moment if its owner lets us. */
-void moda_totals_of_shard(const moda_shard *shard, moda_counts *counts);
+/* One shard's counts. False if its owner was in the middle of a change all the while: then they may be wrong. */
+bool moda_totals_of_shard(const moda_shard *shard, moda_counts *counts);
 
 /* What a shard has counted since the last reset, or since `from` where that is later. */
 void moda_totals_since(const moda_shard *shard, const moda_counts *counts, const moda_counts *from,
@@ -378,11 +380,9 @@ void moda_totals_since(const moda_shard *shard, const moda_counts *counts, const
 /* Some thread came or went: whose marks can be trusted for the process has changed. Under the registry's
  * lock; `only` is the shard whose mark was good until now, or NULL. */
 void moda_peak_threads_changed(moda_shard *only);
-/* The process's balance stands (or stood a moment ago) at bytes: peak and windows take it in. */
-void moda_peak_offer(int64_t bytes, int64_t live);
-/* The lowest level at which a new sum matters: the peak, or an open window's. */
-int64_t moda_peak_level(void);
-/* Peak as of now. */
+/* Grows with each window that opens and each reset: what was read before is no peak of theirs. */
+extern uint64_t moda_peak_clock MODA_HIDDEN;
+/* Peak as of now, never lower than it was without a reset in between. */
 moda_peak_mark moda_peak_now(const moda_totals *totals);
 /* After fork, in the child. */
 void moda_peak_fork_child(void);

@@ -5,6 +5,12 @@
  * Anyone may ask at any time, also a signal handler that interrupted the owner of a shard in the middle
  * of a change: so the wait for an even `seq` is bounded. Another thread may have lost its core there: then it is given
  * ours. No lock, no memory.
+ *
+ * Shards are read one after the other, so a plain sum is of no one moment: a block that one thread frees and another
+ * one allocates again meanwhile could be in it twice. Therefore what was freed is read once more, behind all of what was
+ * allocated. Each of the two only grows. So at the moment between the readings at least as much was allocated as the
+ * first has, and at most as much freed as the second: the difference is never above what was live at that moment, and is
+ * below by what was allocated and freed during the readings alone.
  */
 #include "shard/shard.h"
 
@@ -13,22 +19,26 @@
 
 enum { TRIES = 64, YIELDS = 500 };
 
-void moda_totals_of_shard(const moda_shard *shard, moda_counts *counts) {
+/* How often the sum is taken where much is freed during it. */
+enum { SUMS = 4 };
+
+bool moda_totals_of_shard(const moda_shard *shard, moda_counts *counts) {
     for (int i = 0; i < TRIES + YIELDS; i++) {
         const uint32_t before = moda_load_acquire(&shard->seq);
         moda_counts_load(shard, counts);
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
         if (!(before & 1) && moda_load_relaxed(&shard->seq) == before) {
-            return;
+            return true;
         }
         if (i < TRIES) {
             moda_pause();
         } else if (shard != moda_shard_mine()) {
             moda_os_yield();
         } else {
-            return; /* we have interrupted it */
+            break; /* we have interrupted it */
         }
     }
+    return false;
 }
 
 static void load_base(const moda_shard *shard, moda_counts *base) {
@@ -84,28 +94,38 @@ static bool is_unused(const moda_shard *shard) {
     return moda_load_acquire(&shard->state) == MODA_SLOT_FREE && moda_load_relaxed(&shard->incarnation) == 0;
 }
 
-static void add_shard(moda_totals *totals, const moda_shard *shard) {
+static bool add_shard(moda_totals *totals, const moda_shard *shard) {
     if (is_unused(shard)) {
-        return;
+        return true;
     }
     moda_counts base, counts;
     load_base(shard, &base);
-    moda_totals_of_shard(shard, &counts);
+    const bool is_whole = moda_totals_of_shard(shard, &counts);
     add(&totals->counts, &counts);
     add_since(&totals->since, &counts, &base);
+    return is_whole;
 }
 
-void moda_totals_read(moda_totals *totals) {
-    *totals = (moda_totals){0};
-    const moda_region_header *header = moda_region();
-    if (!header) {
-        return;
+static bool add_freed(moda_totals *totals, const moda_shard *shard) {
+    if (is_unused(shard)) {
+        return true;
     }
+    moda_counts counts;
+    const bool is_whole = moda_totals_of_shard(shard, &counts);
+    totals->counts.freed_bytes += counts.freed_bytes;
+    totals->counts.free_count += counts.free_count;
+    return is_whole;
+}
+
+/* False if one of the shards could not be read whole. */
+MODA_INLINE bool add_all(moda_totals *totals, bool add_one(moda_totals *, const moda_shard *)) {
+    const moda_region_header *header = moda_region();
+    bool are_whole = true;
     uint32_t seen = 0;
     for (moda_ref ref = moda_load_acquire(&header->shard_blocks); ref;) {
         const moda_shard_block *block = moda_region_at(ref);
         for (uint32_t i = 0; i < block->count; i++) {
-            add_shard(totals, &block->shard[i]);
+            are_whole &= add_one(totals, &block->shard[i]);
         }
         seen += block->count;
         ref = moda_load_acquire(&block->next);
@@ -113,9 +133,37 @@ void moda_totals_read(moda_totals *totals) {
     while (seen < moda_load_relaxed(&header->slot_count)) {
         const moda_shard *shard = moda_registry_slot(seen++);
         if (shard) {
-            add_shard(totals, shard);
+            are_whole &= add_one(totals, shard);
         }
     }
-    totals->balance = (int64_t)(totals->counts.total_bytes - totals->counts.freed_bytes);
-    totals->live = moda_counts_live(&totals->counts);
+    return are_whole;
+}
+
+/* Once. Gives what was freed meanwhile. */
+static uint64_t read_once(moda_totals *totals) {
+    *totals = (moda_totals){.peak_clock = moda_load_acquire(&moda_peak_clock)};
+    moda_totals freed = {.balance = 0};
+    totals->is_level = add_all(totals, add_shard);
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    totals->is_level &= add_all(&freed, add_freed);
+    totals->balance = (int64_t)(totals->counts.total_bytes - freed.counts.freed_bytes);
+    totals->live =
+        moda_counts_live(&totals->counts) - (int64_t)(freed.counts.free_count - totals->counts.free_count);
+    return freed.counts.freed_bytes - totals->counts.freed_bytes;
+}
+
+/* Of several sums the highest: none is too high. */
+void moda_totals_read(moda_totals *totals) {
+    *totals = (moda_totals){0};
+    if (!moda_region()) {
+        return;
+    }
+    uint64_t freed_meanwhile = read_once(totals);
+    for (int i = 1; i < SUMS && freed_meanwhile > MODA_LEVEL_BYTES && totals->is_level; i++) {
+        moda_totals again;
+        freed_meanwhile = read_once(&again);
+        if (again.is_level && again.balance > totals->balance) {
+            *totals = again;
+        }
+    }
 }
