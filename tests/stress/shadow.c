@@ -6,8 +6,9 @@
  * free what others allocated, and, in some rounds, end and are replaced. Each counts what it asked for, what it
  * got and what it freed. After each round all threads stand still and the sum of the books must equal all
  * counters: alloc_count, free_count, total, current, live and requested exactly; the peak not above what the
- * books allow, nor lower than what stood at the end of a round, less the header's slack. Contents are checked
- * at each free and realloc; memory is bounded.
+ * books allow, nor lower than what stood at the end of a round, less the header's slack. Then all of them only
+ * allocate, stand still once more, and only free: there a window's peak is known to the byte, less that slack.
+ * Contents are checked at each free and realloc; memory is bounded.
  *
  * shadow [threads] [rounds] [operations] [seed] [churn threads] [largest MiB]
  */
@@ -208,7 +209,30 @@ static void operate(int id, int count, uint64_t *state) {
     }
 }
 
-/* A worker stands at the barrier twice a round: before the books are compared, and after. */
+/* Each thread's own blocks, of a peak that the model knows: all live where all stand. */
+enum { TOWER = 1500 };
+static void *tower[THREADS_MAX][TOWER];
+
+static void build_tower(int id, uint64_t *state) {
+    for (size_t i = 0; i < TOWER; i++) {
+        const size_t size = i % 50 == 0 ? random_size(state) % 300000 : whole_random(state) % 2000;
+        tower[id][i] = malloc(size);
+        NEED(tower[id][i] != NULL, "no block of %zu bytes", size);
+        book[id].total += (int64_t)malloc_usable_size(tower[id][i]);
+        book[id].requested += (int64_t)size;
+    }
+    book[id].alloc_count += TOWER;
+}
+
+static void take_tower_down(int id) {
+    for (size_t i = 0; i < TOWER; i++) {
+        book[id].freed += (int64_t)malloc_usable_size(tower[id][i]);
+        free(tower[id][i]);
+    }
+    book[id].free_count += TOWER;
+}
+
+/* A worker stands at the barrier before the books are compared, and after; on top of its tower, and below. */
 static void *worker(void *argument) {
     const int id = (int)(intptr_t)argument;
     uint64_t state = seed * 1000003 + (uint64_t)id;
@@ -216,6 +240,10 @@ static void *worker(void *argument) {
         pthread_barrier_wait(&barrier);
         operate(id, operations, &state);
         pthread_barrier_wait(&barrier);
+        pthread_barrier_wait(&barrier);
+        build_tower(id, &state);
+        pthread_barrier_wait(&barrier);
+        take_tower_down(id);
         pthread_barrier_wait(&barrier);
     }
     return NULL;
@@ -265,6 +293,30 @@ static void compare_books(const char *where, int round) {
     const size_t resident = whole_resident_bytes();
     CHECK(resident < 3 * now.peak_bytes + ((size_t)160 << 20), "%s: %zu bytes resident at a peak of %" PRIu64,
           name, resident, now.peak_bytes);
+}
+
+/* The workers build and take down, between the two snapshots, which need not have looked at the top. */
+static void compare_peak(int round) {
+    mod_alloc_profiler window;
+    mod_alloc_stats stats;
+    const books before = sum_of_books();
+    const uint64_t live = whole_now().current_bytes;
+    mod_alloc_profiler_start(&window);
+    pthread_barrier_wait(&barrier); /* all build */
+    pthread_barrier_wait(&barrier); /* all stand at the top, and take down */
+    pthread_barrier_wait(&barrier);
+    mod_alloc_profiler_stop(&window, &stats);
+    const mod_alloc_stats now = whole_now();
+    const uint64_t peak = live + (uint64_t)(sum_of_books().total - before.total);
+    const uint64_t slack = (uint64_t)threads * MOD_ALLOC_PEAK_SLACK; /* we are one more, and have a shard */
+    CHECK(stats.peak_bytes <= peak && stats.peak_bytes + slack >= peak,
+          "round %d: the window's peak is %" PRIu64 ", the true one %" PRIu64 ", may be low by %" PRIu64,
+          round, stats.peak_bytes, peak, slack);
+    CHECK(now.peak_bytes + slack >= peak,
+          "round %d: the peak %" PRIu64 " is below %" PRIu64 ", which was live", round, now.peak_bytes, peak);
+    CHECK(now.peak_bytes >= stats.peak_bytes, "round %d: the peak %" PRIu64 " is below a window's, %" PRIu64,
+          round, now.peak_bytes, stats.peak_bytes);
+    highest_known = peak > highest_known ? peak : highest_known;
 }
 
 static void *churn_body(void *argument) {
@@ -344,7 +396,7 @@ int main(int count, char **argument) {
         pthread_barrier_wait(&barrier);
         pthread_barrier_wait(&barrier);
         compare_books("threads", round);
-        pthread_barrier_wait(&barrier);
+        compare_peak(round);
     }
     for (int i = 0; i < threads; i++) {
         pthread_join(thread[i], NULL);
