@@ -142,7 +142,8 @@ static void note_others(const moda_shard *shard) {
 }
 
 /* The process's high-water mark while this shard's thread was the only one. Anyone may ask: false where the owner is in
- * the middle of a change. Its mallocs and frees do no harm: one that frees from above the mark moves that first. */
+ * the middle of a change, or another thread has begun. The owner's mallocs and frees do no harm: one that frees from above
+ * the mark moves that first. */
 static bool read_solo_high(const moda_shard *shard, level *high) {
     enum { TRIES = 64, YIELDS = 500 };
     high->clock = moda_load_acquire(&moda_peak_clock);
@@ -154,7 +155,7 @@ static bool read_solo_high(const moda_shard *shard, level *high) {
         high->live = own.count + rest.count;
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
         if (!(before & 1) && moda_load_relaxed(&shard->seq) == before) {
-            return true;
+            return moda_shard_is_solo(shard);
         }
         if (shard == moda_shard_mine()) {
             return false; /* we have interrupted it */

@@ -31,12 +31,22 @@ void __wrap_moda_os_yield(void) {
     moda_shard_of_thread = interrupted;
 }
 
-static void prepare(void) {
+static void begin_thread(int i) {
+    moda_shard_of_thread = NULL;
+    moda_shard_of_thread = thread[i] = moda_registry_take();
+    moda_shard_set_countdown(thread[i], thread[i]->countdown_set = MODA_PUBLISH_BYTES);
+}
+
+static void prepare_one(void) {
     const moda_region_options options = {.memory_max = 1 << 24, .frames_max = 64, .mimalloc_version = "test"};
     cr_assert(moda_region_create(&options) && moda_registry_initialize());
-    for (int i = 0; i < THREADS; i++) {
-        moda_shard_of_thread = thread[i] = moda_registry_take();
-        moda_shard_set_countdown(thread[i], thread[i]->countdown_set = MODA_PUBLISH_BYTES);
+    begin_thread(0);
+}
+
+static void prepare(void) {
+    prepare_one();
+    for (int i = 1; i < THREADS; i++) {
+        begin_thread(i);
     }
 }
 
@@ -202,4 +212,39 @@ Test(shard_peaks, a_late_offer_is_for_no_window_and_no_peak_that_began_since, .i
     mod_alloc_profiler_stop(&opened, &stats);
     cr_assert_eq(stats.peak_bytes, 0);
     cr_assert_eq(stats.peak_live_count, 0);
+}
+
+/* ---- the only thread's mark, read by one that has not allocated yet ---- */
+
+static void no_longer_alone(void) {
+    go_on(EARLIEST);
+    begin_thread(STOPS);
+    release(STOPS); /* what the first one has */
+    allocate(EARLIEST);
+}
+
+Test(shard_peaks, a_mark_is_the_process_s_only_while_its_thread_is_alone, .init = prepare_one) {
+    moda_totals totals;
+    allocate(EARLIEST);
+    moda_shard_of_thread = NULL;
+    moda_totals_read(&totals);
+    stop_at(EARLIEST, no_longer_alone);
+    cr_assert_eq(moda_peak_now(&totals).bytes, (int64_t)BLOCK);
+    cr_assert_eq(meanwhile, NULL);
+}
+
+static void end_the_change(void) {
+    thread[EARLIEST]->free_budget += (int64_t)BLOCK;
+    go_on(EARLIEST);
+}
+
+Test(shard_peaks, a_mark_in_the_middle_of_a_change_is_read_again, .init = prepare_one) {
+    moda_totals totals;
+    allocate(EARLIEST);
+    moda_shard_of_thread = NULL;
+    moda_totals_read(&totals);
+    stop_at(EARLIEST, end_the_change);
+    thread[EARLIEST]->free_budget -= (int64_t)BLOCK; /* one word is changed, the other not yet */
+    cr_assert_eq(moda_peak_now(&totals).bytes, (int64_t)BLOCK);
+    cr_assert_eq(meanwhile, NULL);
 }
