@@ -4,7 +4,8 @@
  *
  * mod-alloc is a malloc (mimalloc with the profiling built in). Link it or preload it in place of the
  * system's malloc; then every call below tells what the program has allocated. Where mod-alloc is
- * linked but another malloc won (mod_alloc_is_active() is 0), every figure is 0. It cannot come late: dlopen
+ * linked but another malloc won (mod_alloc_is_active() is 0), every figure is 0, no file is written, and a line on
+ * stderr says so if MOD_ALLOC_STATS or MOD_ALLOC_PROFILE is set. It cannot come late: dlopen
  * of libmod_alloc.so, or of what is linked with it, fails in a process that has not loaded it from the start.
  *
  * Units        bytes are block sizes: what malloc_usable_size reports for the block, not what was asked

@@ -422,9 +422,10 @@ static void explain_no_profile(const run_state *run) {
                      run->end.signal);
         return;
     }
-    moda_cli_say(&run->args,
-                 "%s left no profile: mod-alloc was not loaded into it, or it runs as another user",
-                 run->program.path);
+    moda_cli_say(
+        &run->args,
+        "%s left no profile: mod-alloc was not loaded into it, malloc is its own, or it runs as another user",
+        run->program.path);
 }
 
 static void print_kept(const run_state *run) {

@@ -173,8 +173,8 @@ static int first_stderr(void) {
 
 void moda_exit_report(void) {
     const char *pattern = moda_options.stats;
-    if (!pattern) {
-        return;
+    if (!pattern || !mod_alloc_is_active()) {
+        return; /* not the process's malloc: no zeros over what the copy that is writes */
     }
     if (is_for_stderr()) {
         const int fd = first_stderr();
@@ -201,6 +201,9 @@ void moda_exit_report(void) {
 }
 
 void moda_exit_say_not_active(void) {
+    if (!moda_options.stats && !moda_options.profile) {
+        return;
+    }
     say("mod-alloc: not active: malloc is that of ", program_name(),
         " or of a library loaded before mod-alloc\n");
 }

@@ -8,13 +8,13 @@
 /* At load, where the counters go to stderr: a descriptor of our own for it. */
 void moda_exit_keep_stderr(void);
 
-/* Where MOD_ALLOC_STATS says, if anywhere. */
+/* Where MOD_ALLOC_STATS says, if anywhere; nothing where malloc is another's. */
 void moda_exit_report(void);
 
 /* The table, on a file descriptor. */
 void moda_exit_print_table(int fd);
 
-/* One line on stderr: the library is here, but malloc is another's. */
+/* One line on stderr, where counters or a profile were asked for: the library is here, but malloc is another's. */
 void moda_exit_say_not_active(void);
 
 #endif

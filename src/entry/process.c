@@ -35,6 +35,7 @@ static moda_lock process_lock;
 static bool is_begun;
 static pthread_key_t thread_key;
 static bool has_thread_key;
+static bool is_bystander; /* malloc is another's */
 
 /* ---- load ---- */
 
@@ -62,7 +63,7 @@ static void begin_locked(void) {
         seed = random_of_process(0) | 1;
     }
     const moda_region_options region = {
-        .path = moda_options.profile,
+        .path = is_bystander ? NULL : moda_options.profile, /* the file is that of the copy that is malloc */
         .memory_max = moda_options.memory,
         .sample_bytes = moda_options.sample,
         .seed = seed,
@@ -160,6 +161,7 @@ static void before_quick_exit(void) {
 }
 
 __attribute__((constructor(101))) static void load(void) {
+    is_bystander = !mod_alloc_is_active();
     moda_attach();
     moda_track_program_begins();
     moda_signals_begin();
@@ -167,7 +169,7 @@ __attribute__((constructor(101))) static void load(void) {
     on_exit(note_status, NULL);
     at_quick_exit(before_quick_exit);
     moda_exit_keep_stderr();
-    if (!mod_alloc_is_active()) {
+    if (is_bystander) {
         moda_exit_say_not_active();
     }
 }

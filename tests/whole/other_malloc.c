@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * other_malloc.c - a program with a malloc of its own, linked with libmod_alloc.so all the same: mod-alloc says in one
- * line on stderr that it is not active, mod_alloc_is_active() is 0, every other call does no harm and gives
- * 0. The test is in the program itself: it starts itself with an argument and reads what that writes.
+ * other_malloc.c - a program with a malloc of its own, linked with libmod_alloc.so all the same: mod_alloc_is_active()
+ * is 0, every other call does no harm and gives 0. Where MOD_ALLOC_STATS or MOD_ALLOC_PROFILE is set mod-alloc says in
+ * one line on stderr that it is not active, else nothing; the file that they name is not touched. The test is in the
+ * program itself: it starts itself with an argument and reads what that writes.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -112,27 +113,54 @@ static int program(void) {
     return whole_end();
 }
 
-int main(int count, char **argument) {
-    (void)argument;
-    if (count > 1) {
-        return program();
-    }
+/* What the program writes on stderr with an environment of this one variable more. */
+static void run_program(char *self, const char *name, const char *value, char *text, size_t size) {
     int ends[2];
     NEED(pipe2(ends, O_CLOEXEC) == 0, "pipe");
     const pid_t pid = fork();
     if (pid == 0) {
         dup2(ends[1], STDERR_FILENO);
-        execl("/proc/self/exe", argument[0], "program", (char *)NULL);
+        unsetenv("MOD_ALLOC_STATS");
+        unsetenv("MOD_ALLOC_PROFILE");
+        if (name != NULL) {
+            setenv(name, value, 1);
+        }
+        execl("/proc/self/exe", self, "program", (char *)NULL);
         _exit(127);
     }
     close(ends[1]);
-    char text[4096];
-    whole_read(ends[0], text, sizeof text);
+    whole_read(ends[0], text, size);
+    close(ends[0]);
     int status = -1;
     waitpid(pid, &status, 0);
     CHECK(status == 0, "the program: status %#x, stderr: %s", (unsigned)status, text);
-    const char *newline = strchr(text, '\n');
-    CHECK(strncmp(text, "mod-alloc: not active", 21) == 0 && newline != NULL && newline[1] == 0,
-          "not one line that says so: '%s'", text);
+}
+
+int main(int count, char **argument) {
+    if (count > 1) {
+        return program();
+    }
+    char text[4096], path[] = "/tmp/other_malloc.XXXXXX";
+    run_program(argument[0], NULL, NULL, text, sizeof text);
+    CHECK(strcmp(text, "") == 0, "nothing was asked for, and it says '%s'", text);
+    const int file = mkstemp(path);
+    NEED(file >= 0 && write(file, "mine", 4) == 4, "%s", path);
+    static const char *const variables[] = {"MOD_ALLOC_STATS", "MOD_ALLOC_PROFILE"};
+    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++) {
+        run_program(argument[0], variables[i], path, text, sizeof text);
+        const char *newline = strchr(text, '\n');
+        CHECK(strncmp(text, "mod-alloc: not active", 21) == 0 && newline != NULL && newline[1] == 0,
+              "%s: not one line that says so: '%s'", variables[i], text);
+        const int again = open(path, O_RDONLY | O_CLOEXEC);
+        char kept[8] = "";
+        CHECK(read(again, kept, sizeof kept - 1) == 4 && strcmp(kept, "mine") == 0,
+              "%s: the file is written by one who is not malloc", variables[i]);
+        close(again);
+    }
+    run_program(argument[0], "MOD_ALLOC_STATS", "stderr", text, sizeof text);
+    CHECK(strncmp(text, "mod-alloc: not active", 21) == 0 && strstr(text, "allocated") == NULL,
+          "a table of zeros: '%s'", text);
+    close(file);
+    unlink(path);
     return whole_end();
 }

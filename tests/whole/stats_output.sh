@@ -1,11 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# stats_output.sh PROGRAM LIBRARY|- - MOD_ALLOC_STATS: a table on stderr, JSON in a file, nothing unless
-# asked for; the program's own output and status stay what they are. LIBRARY is preloaded if it is not "-".
+# stats_output.sh PROGRAM LIBRARY|- [twice] - MOD_ALLOC_STATS: a table on stderr, JSON in a file, nothing unless
+# asked for; the program's own output and status stay what they are. LIBRARY is preloaded if it is not "-"; with
+# "twice" the program has mod-alloc in it, too, and the library only says that it is not the one.
 set -u
 program=$1
 library=$2
+twice=${3-}
 folder=$(mktemp -d) || exit 1
 trap 'rm -rf "$folder"' EXIT
 failed=0
@@ -32,7 +34,12 @@ run() {
         fail "$name: its output became '$(cat "$folder/$name.out")'"
 }
 
+# 'not active' is no more than a line, and only where something was asked for
 silent() {
+    if [ "$twice" = twice ] && [ "$1" != nothing ]; then
+        [ "$(grep -c '^mod-alloc: not active' "$folder/$1.err")" -ge 1 ] || fail "$1: the library does not say that it is not active"
+        sed -i '/^mod-alloc: not active/d' "$folder/$1.err"
+    fi
     [ -s "$folder/$1.err" ] && fail "$1: nothing was asked for, but stderr has: $(cat "$folder/$1.err")"
 }
 
@@ -60,6 +67,7 @@ run nothing return
 silent nothing
 
 run table return MOD_ALLOC_STATS=stderr
+[ "$(grep -c ' allocated ' "$folder/table.err")" -eq 1 ] || fail "not one table: $(cat "$folder/table.err")"
 [ -s "$folder/table.err" ] || fail "MOD_ALLOC_STATS=stderr writes nothing"
 lines=$(wc -l < "$folder/table.err")
 [ "$lines" -ge 5 ] && [ "$lines" -le 30 ] || fail "the table has $lines lines: $(cat "$folder/table.err")"
@@ -83,6 +91,11 @@ silent pid
 count=$(ls "$folder" | grep -c '^of-[0-9]*\.json$')
 [ "$count" -eq 2 ] || fail "a process and its child write $count files with %p, expected 2: $(ls "$folder")"
 
+# one profile, whoever else is there
+run profile return "MOD_ALLOC_PROFILE=$folder/one.prof"
+silent profile
+[ "$(ls "$folder" | grep -c '^one\.prof')" -eq 1 ] || fail "not one profile: $(ls "$folder")"
+
 # ways that run no exit handlers: never a damaged file, never another status
 for way in _exit quick_exit exec; do
     run "file-$way" $way "MOD_ALLOC_STATS=$folder/$way.json"
@@ -91,6 +104,7 @@ done
 
 # a file that cannot be written: one line that names it, and the program runs
 run unwritable return MOD_ALLOC_STATS=/nonexistent/folder/file.json
+sed -i '/^mod-alloc: not active/d' "$folder/unwritable.err"
 [ "$(wc -l < "$folder/unwritable.err")" -eq 1 ] && grep -q /nonexistent/folder "$folder/unwritable.err" ||
     fail "a file that cannot be written: expected one line that names it, stderr has '$(cat "$folder/unwritable.err")'"
 
