@@ -3,10 +3,12 @@
  * cmd_run.c - `mod-alloc run`: a program on mod-alloc, and what it allocated.
  *
  *   find the library, check the program         library.c, program.c
+ *   check that the profile can be written       check_output
  *   run it, profiles into a private directory   scratch.c, launch.c
  *   read the profiles of its processes          collect
  *   keep or convert the profile                 keep
  *   counters, largest sites, leak gate          print_stats.c, report/, leak_gate.c
+ *   give the directory back                     give_back
  *   end as the program ended
  *
  * All that is said goes to stderr: standard output is the program's.
@@ -46,8 +48,10 @@ typedef struct run_state {
     moda_cli_end end;
 
     /* afterwards */
-    moda_profile *profile; /* of the program, or of all its processes; NULL = there is none */
-    char kept[PATH_MAX];   /* the root's profile as a file; "" = not kept */
+    moda_profile *profile;         /* of the program, or of all its processes; NULL = there is none */
+    char recorded[PATH_MAX + 256]; /* where the root's profile was recorded; "" = nowhere */
+    char kept[PATH_MAX];           /* the root's profile as a file; "" = not kept */
+    bool has_lost;                 /* what was to be kept could not be written */
     size_t processes, others, others_running, images; /* images: what processes were before an exec */
     uint64_t others_bytes, others_peak;
 } run_state;
@@ -120,6 +124,59 @@ static void check_options(run_state *run) {
     }
 }
 
+/* ---- where the profile goes ---- */
+
+/* Where a kept profile goes: %p = pid, %e = program, %% = %. */
+static void expand(const run_state *run, const moda_profile *profile, pid_t pid, const char *pattern,
+                   char *path, size_t size) {
+    const moda_profile_process *const process = profile != NULL ? &profile->processes[0] : NULL;
+    const char *executable = process != NULL && process->executable != NULL && process->executable[0] != '\0'
+                                 ? process->executable
+                                 : run->program.path;
+    const char *const slash = strrchr(executable, '/');
+    executable = slash != NULL ? slash + 1 : executable;
+    size_t length = 0;
+    for (; *pattern != '\0' && length + 1 < size; pattern++) {
+        int n = 1;
+        if (pattern[0] == '%' && pattern[1] == 'p') {
+            n = snprintf(path + length, size - length, "%ld", (long)pid);
+            pattern++;
+        } else if (pattern[0] == '%' && pattern[1] == 'e') {
+            n = snprintf(path + length, size - length, "%s", executable);
+            pattern++;
+        } else {
+            pattern += pattern[0] == '%' && pattern[1] == '%';
+            path[length] = *pattern;
+        }
+        length += (size_t)n;
+    }
+    path[length < size ? length : size - 1] = '\0';
+}
+
+/* The name with places to fill in of what is to be written; NULL: nothing but what a killed program leaves. */
+static const char *output_pattern(const run_state *run, char *room, size_t size) {
+    if (run->output != NULL || run->writer == NULL) {
+        return run->output;
+    }
+    snprintf(room, size, "mod-alloc.%%e.%%p.%s", run->writer->extension);
+    return room;
+}
+
+/* What could not be written at the end is found out before the program runs. Its pid is not known yet: ours stands for
+ * it. */
+static void check_output(const run_state *run) {
+    char path[PATH_MAX] = "-", room[64];
+    moda_error error = {.text = ""};
+    const char *const pattern = output_pattern(run, room, sizeof room);
+    if (pattern != NULL) {
+        expand(run, NULL, getpid(), pattern, path, sizeof path);
+    }
+    if ((strcmp(path, "-") != 0 && !moda_cli_can_write(path, &error))
+        || (run->json != NULL && strcmp(run->json, "-") != 0 && !moda_cli_can_write(run->json, &error))) {
+        moda_cli_fail(&run->args, MODA_CLI_MISUSE, "%s", error.text);
+    }
+}
+
 /* ---- start ---- */
 
 /* LD_PRELOAD is split at blanks and colons, without a way to quote them: such a library is preloaded
@@ -146,8 +203,12 @@ static void start(run_state *run) {
         }
         exit(run->program.status);
     }
+    check_output(run);
     if (!moda_cli_scratch_make(&run->scratch, &error)) {
         moda_cli_fail(&run->args, MODA_CLI_MISUSE, "%s", error.text);
+    }
+    if (run->output != NULL) {
+        moda_cli_scratch_is_for(&run->scratch, run->output);
     }
     name_for_preload(run, library, preloaded, sizeof preloaded);
     snprintf(profile, sizeof profile, "%s/%%p.prof", run->scratch.path);
@@ -240,33 +301,6 @@ static size_t read_all(run_state *run, found **all) {
     return count;
 }
 
-/* Where a kept profile goes: %p = pid, %e = program, %% = %. */
-static void expand(const run_state *run, const moda_profile *profile, const char *pattern, char *path,
-                   size_t size) {
-    const moda_profile_process *const process = profile != NULL ? &profile->processes[0] : NULL;
-    const char *executable = process != NULL && process->executable != NULL && process->executable[0] != '\0'
-                                 ? process->executable
-                                 : run->program.path;
-    const char *const slash = strrchr(executable, '/');
-    executable = slash != NULL ? slash + 1 : executable;
-    size_t length = 0;
-    for (; *pattern != '\0' && length + 1 < size; pattern++) {
-        int n = 1;
-        if (pattern[0] == '%' && pattern[1] == 'p') {
-            n = snprintf(path + length, size - length, "%ld", (long)run->end.pid);
-            pattern++;
-        } else if (pattern[0] == '%' && pattern[1] == 'e') {
-            n = snprintf(path + length, size - length, "%s", executable);
-            pattern++;
-        } else {
-            pattern += pattern[0] == '%' && pattern[1] == '%';
-            path[length] = *pattern;
-        }
-        length += (size_t)n;
-    }
-    path[length < size ? length : size - 1] = '\0';
-}
-
 /* A profile is kept where --output asks for one; else where a signal killed the program: it may be all that is
  * left of it. */
 static void keep(run_state *run, const found *root) {
@@ -276,13 +310,14 @@ static void keep(run_state *run, const found *root) {
     }
     const bool is_merged = run->is_tree && run->processes > 1;
     const char *const pattern = run->output != NULL ? run->output : "mod-alloc.%e.%p.prof";
-    expand(run, root->profile, pattern, run->kept, sizeof run->kept);
+    expand(run, root->profile, run->end.pid, pattern, run->kept, sizeof run->kept);
     if (is_merged ? moda_cli_write_profile(run->kept, run->profile, &error)
                   : moda_cli_copy_file(root->path, run->kept, &error)) {
         return;
     }
     moda_cli_say(&run->args, "%s", error.text);
     run->kept[0] = '\0';
+    run->has_lost = true;
 }
 
 /* All processes as one profile, named after the first. */
@@ -305,7 +340,7 @@ static void merge_tree(run_state *run, const found *all, size_t count, size_t ro
     free(parts);
 }
 
-/* Reads the profiles, keeps what is to be kept, and gives the directory back. */
+/* Reads the profiles and keeps what is to be kept. */
 static void collect(run_state *run) {
     found *all;
     const size_t count = read_all(run, &all);
@@ -316,10 +351,14 @@ static void collect(run_state *run) {
     } else if (root != SIZE_MAX) {
         run->profile = all[root].profile;
     }
+    if (root != SIZE_MAX) {
+        snprintf(run->recorded, sizeof run->recorded, "%s", all[root].path);
+    }
     if (root != SIZE_MAX && run->profile != NULL) {
         keep(run, &all[root]);
+    } else {
+        run->has_lost = run->output != NULL; /* too large to be merged, perhaps */
     }
-    moda_cli_scratch_remove(&run->scratch);
     for (size_t i = 0; i < count; i++) {
         if (i != root) {
             count_other(run, &all[i]);
@@ -397,10 +436,9 @@ static void print_sites(const run_state *run, const moda_report *report, const m
 
 /* The file that --format asks for. False where it cannot be written. */
 static bool write_format(const run_state *run, const moda_report *report, moda_cli_view *view) {
-    char path[PATH_MAX], pattern[64];
+    char path[PATH_MAX], room[64];
     moda_error error = {.text = ""};
-    snprintf(pattern, sizeof pattern, "mod-alloc.%%e.%%p.%s", run->writer->extension);
-    expand(run, run->profile, run->output != NULL ? run->output : pattern, path, sizeof path);
+    expand(run, run->profile, run->end.pid, output_pattern(run, room, sizeof room), path, sizeof path);
     moda_cli_view own = *view;
     own.output = path;
     own.write.top = 0;
@@ -483,11 +521,22 @@ static int tell(run_state *run) {
         status = MODA_CLI_TROUBLE;
     }
     moda_out_close(&out, &error);
-    if (run->writer != NULL && report != NULL && !write_format(run, report, &view)) {
-        status = MODA_CLI_MISUSE;
+    if (run->writer != NULL && (report == NULL || !write_format(run, report, &view))) {
+        run->has_lost = true;
     }
     moda_report_free(report);
     return status;
+}
+
+/* Gives the directory back. Where what was to be kept could not be written, it stays, and is told. */
+static void give_back(run_state *run) {
+    if (!run->has_lost || run->recorded[0] == '\0') {
+        moda_cli_scratch_remove(&run->scratch);
+        return;
+    }
+    moda_cli_scratch_keep(&run->scratch);
+    moda_cli_say(&run->args, "what was recorded is in %s/%s", run->scratch.path,
+                 run->is_tree && run->processes > 1 ? "" : moda_base_name(run->recorded));
 }
 
 int moda_cli_run(int argc, char **argv) {
@@ -504,6 +553,10 @@ int moda_cli_run(int argc, char **argv) {
         status = run.has_gate ? MODA_CLI_TROUBLE : MODA_CLI_DONE; /* a gate that saw nothing is not passed */
     }
     print_kept(&run);
+    give_back(&run);
+    if (run.has_lost && status == MODA_CLI_DONE) {
+        status = MODA_CLI_MISUSE;
+    }
     moda_profile_free(run.profile);
     moda_cli_suppressions_free(&run.gate.suppressions);
     if (!run.end.is_killed && run.end.exit_status == 0 && status != MODA_CLI_DONE) {

@@ -6,13 +6,16 @@
  * writes it to a disk.
  *
  * The directory is locked (flock) as long as its mod-alloc lives: one that is not was left behind by a mod-alloc
- * that was killed, and the next one takes it away.
+ * that was killed. A later one takes it away, but not while a process still records into it, and where the profile
+ * was to be kept, not before a day has passed: it may be all that is left. Such a directory has a link, `output`, to
+ * the file that it was meant for.
  */
 #include "cli/scratch.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -20,9 +23,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { COPY_BLOCK = 65536, STALE_S = 60 };
+enum { COPY_BLOCK = 65536, STALE_S = 60, STALE_OUTPUT_S = 24 * 60 * 60 };
 
-static const char prefix[] = "mod-alloc.";
+static const char prefix[] = "mod-alloc.", prefix_kept[] = "mod-alloc-kept.", output_link[] = "output";
 
 static void sweep(const char *place);
 
@@ -93,6 +96,28 @@ static void remove_directory(const moda_cli_scratch *scratch) {
     rmdir(scratch->path);
 }
 
+void moda_cli_scratch_is_for(const moda_cli_scratch *scratch, const char *output) {
+    char link[PATH_MAX + sizeof output_link], here[PATH_MAX], target[2 * PATH_MAX] = "";
+    if (output[0] != '/' && getcwd(here, sizeof here) != NULL) {
+        snprintf(target, sizeof target, "%s/", here);
+    }
+    strncat(target, output, sizeof target - strlen(target) - 1);
+    snprintf(link, sizeof link, "%s/%s", scratch->path, output_link);
+    if (symlink(target, link) != 0) {
+        return; /* it is then kept for a minute */
+    }
+}
+
+void moda_cli_scratch_keep(moda_cli_scratch *scratch) {
+    char kept[PATH_MAX];
+    const char *const name = strrchr(scratch->path, '/') + 1;
+    const int length = snprintf(kept, sizeof kept, "%.*s%s%s", (int)(name - scratch->path), scratch->path,
+                                prefix_kept, name + sizeof prefix - 1);
+    if (length < (int)sizeof kept && rename(scratch->path, kept) == 0) {
+        strcpy(scratch->path, kept);
+    }
+}
+
 void moda_cli_scratch_remove(moda_cli_scratch *scratch) {
     if (scratch->path[0] == '\0') {
         return;
@@ -104,11 +129,57 @@ void moda_cli_scratch_remove(moda_cli_scratch *scratch) {
     }
 }
 
-/* Ours, locked by nobody, and not made just now (its maker may not have come to lock it). */
-static bool is_stale(int directory) {
-    struct stat status;
-    return fstat(directory, &status) == 0 && S_ISDIR(status.st_mode) && status.st_uid == geteuid()
-           && status.st_mtime + STALE_S < time(NULL) && flock(directory, LOCK_EX | LOCK_NB) == 0;
+/* Does a process have files of this directory mapped? One that does not let us see that is believed to, if a profile
+ * has its number. */
+static bool maps_from(int directory, const char *name, const char *pid) {
+    char path[64 + NAME_MAX];
+    snprintf(path, sizeof path, "/proc/%s/maps", pid);
+    FILE *const maps = fopen(path, "re");
+    if (maps == NULL) {
+        snprintf(path, sizeof path, "%s.prof", pid);
+        return (errno == EACCES || errno == EPERM) && faccessat(directory, path, F_OK, 0) == 0;
+    }
+    char *line = NULL;
+    size_t size = 0;
+    bool is_found = false;
+    snprintf(path, sizeof path, "/%s/", name);
+    while (!is_found && getline(&line, &size, maps) > 0) {
+        is_found = strstr(line, path) != NULL;
+    }
+    free(line);
+    fclose(maps);
+    return is_found;
+}
+
+static bool is_recorded_into(int directory, const char *name) {
+    DIR *const processes = opendir("/proc");
+    bool is_found = false;
+    for (struct dirent *entry; processes != NULL && !is_found && (entry = readdir(processes)) != NULL;) {
+        is_found =
+            entry->d_name[0] >= '0' && entry->d_name[0] <= '9' && maps_from(directory, name, entry->d_name);
+    }
+    if (processes != NULL) {
+        closedir(processes);
+    }
+    return is_found;
+}
+
+/* Ours, locked by nobody, not made just now (its maker may not have come to lock it), and nobody's any more. */
+static bool is_stale(int directory, const char *name) {
+    struct stat status, link;
+    if (fstat(directory, &status) != 0 || !S_ISDIR(status.st_mode) || status.st_uid != geteuid()) {
+        return false;
+    }
+    const bool has_output = fstatat(directory, output_link, &link, AT_SYMLINK_NOFOLLOW) == 0;
+    if (status.st_mtime + (has_output ? STALE_OUTPUT_S : STALE_S) >= time(NULL)
+        || flock(directory, LOCK_EX | LOCK_NB) != 0) {
+        return false;
+    }
+    if (is_recorded_into(directory, name)) {
+        futimens(directory, NULL); /* from now on it is stale again */
+        return false;
+    }
+    return true;
 }
 
 static void sweep(const char *place) {
@@ -121,7 +192,7 @@ static void sweep(const char *place) {
         const int length = snprintf(old.path, sizeof old.path, "%s/%s", place, names[i]);
         if (strncmp(names[i], prefix, sizeof prefix - 1) == 0 && length < (int)sizeof old.path) {
             const int directory = open(old.path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-            if (directory >= 0 && is_stale(directory)) {
+            if (directory >= 0 && is_stale(directory, names[i])) {
                 remove_directory(&old);
             }
             if (directory >= 0) {
@@ -137,9 +208,10 @@ static bool is_zero(const char *bytes, size_t length) {
     return length == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, length - 1) == 0);
 }
 
+/* at -1: where the last write ended */
 static bool write_all(int fd, const char *bytes, size_t length, off_t at) {
     while (length > 0) {
-        const ssize_t n = pwrite(fd, bytes, length, at);
+        const ssize_t n = at < 0 ? write(fd, bytes, length) : pwrite(fd, bytes, length, at);
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -148,28 +220,64 @@ static bool write_all(int fd, const char *bytes, size_t length, off_t at) {
         }
         bytes += n;
         length -= (size_t)n;
-        at += n;
+        at += at < 0 ? 0 : n;
     }
     return true;
 }
 
-static bool copy(int from, int to) {
+/* `is_whole`: byte after byte, for what has no holes, as a pipe. */
+static bool copy(int from, int to, bool is_whole) {
     char block[COPY_BLOCK];
     off_t at = 0;
     for (ssize_t n; (n = pread(from, block, sizeof block, at)) != 0; at += n) {
-        if (n < 0 || (!is_zero(block, (size_t)n) && !write_all(to, block, (size_t)n, at))) {
+        if (n < 0
+            || ((is_whole || !is_zero(block, (size_t)n))
+                && !write_all(to, block, (size_t)n, is_whole ? -1 : at))) {
             return false;
         }
     }
-    return ftruncate(to, at) == 0;
+    return is_whole || ftruncate(to, at) == 0;
+}
+
+/* A device, a pipe or the like is written in place. */
+static bool is_replaceable(const char *path) {
+    struct stat status;
+    return lstat(path, &status) != 0 || S_ISREG(status.st_mode);
+}
+
+static void name_temporary(char *temporary, size_t size, const char *path) {
+    snprintf(temporary, size, "%.*s.%ld.tmp", PATH_MAX, path, (long)getpid());
+}
+
+bool moda_cli_can_write(const char *path, moda_error *error) {
+    char temporary[PATH_MAX + 32];
+    struct stat status;
+    bool is_possible;
+    if (stat(path, &status) == 0 && S_ISDIR(status.st_mode)) {
+        errno = EISDIR;
+        is_possible = false;
+    } else if (is_replaceable(path)) {
+        name_temporary(temporary, sizeof temporary, path);
+        const int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        is_possible = fd >= 0;
+        if (is_possible) {
+            close(fd);
+            unlink(temporary);
+        }
+    } else {
+        is_possible = access(path, W_OK) == 0;
+    }
+    return is_possible || moda_error_set(error, "%s: cannot be written: %s", path, strerror(errno));
 }
 
 bool moda_cli_copy_file(const char *from, const char *to, moda_error *error) {
     char temporary[PATH_MAX + 32];
-    snprintf(temporary, sizeof temporary, "%.*s.%ld.tmp", PATH_MAX, to, (long)getpid());
+    const bool is_whole = !is_replaceable(to);
+    name_temporary(temporary, sizeof temporary, to);
     const int source = open(from, O_RDONLY | O_CLOEXEC);
-    const int target = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    bool is_done = source >= 0 && target >= 0 && copy(source, target);
+    const int target = is_whole ? open(to, O_WRONLY | O_TRUNC | O_CLOEXEC)
+                                : open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    bool is_done = source >= 0 && target >= 0 && copy(source, target, is_whole);
     int number = errno;
     if (source >= 0) {
         close(source);
@@ -178,12 +286,12 @@ bool moda_cli_copy_file(const char *from, const char *to, moda_error *error) {
         is_done = false;
         number = errno;
     }
-    if (is_done && rename(temporary, to) != 0) {
+    if (is_done && !is_whole && rename(temporary, to) != 0) {
         is_done = false;
         number = errno;
     }
     if (!is_done) {
-        if (target >= 0) {
+        if (target >= 0 && !is_whole) {
             unlink(temporary);
         }
         return moda_error_set(error, "%s: cannot be written: %s", to, strerror(number));

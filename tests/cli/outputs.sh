@@ -74,8 +74,52 @@ expect_out allocate "exit status 0" allocated
 try "$MOD_ALLOC" stat --json stat.json after.prof
 live=$(json stat.json live_count)
 [ "$live" -ge 1700 ] && [ "$live" -lt 1800 ] || fail "stat.json has live_count $live"
-try "$MOD_ALLOC" run -q -x -o /nonexistent/x.prof "$allocate" keep 1 64
-expect_err "/nonexistent/x.prof"
+
+# a file that cannot be written is found before the program runs
+mkdir folder
+for options in "-o /nonexistent/x.prof" "-o folder" "-o before.prof/x" "-F html -o /nonexistent/%e.%p.html" "--json /nonexistent/x.json"; do
+    # shellcheck disable=SC2086
+    try "$MOD_ALLOC" run -q $options "$allocate" say "has run"
+    expect_status 2
+    expect_equal "output with $options" "$out" ""
+    expect_equal "lines of '$what'" "$(wc -l < .err)" 1
+    expect_err "cannot be written"
+done
+# what is there is left as it is until then, and nothing new where the program cannot be started
+cp before.prof there.prof
+try "$MOD_ALLOC" run -q -o there.prof ./no-such-program
+expect_status 127
+cmp -s before.prof there.prof || fail "there.prof was changed, and nothing has run"
+try "$MOD_ALLOC" run -q -o new.prof ./no-such-program
+[ -e new.prof ] && fail "new.prof is there, and nothing has run"
+try "$MOD_ALLOC" run -q -o there.prof sh -c 'cmp before.prof there.prof'
+expect_status 0
+# and where it cannot be written when the program has ended, what was recorded is kept, and told
+for options in "-o late" "-F csv -o late" "-t -o late"; do
+    rm -rf late
+    # shellcheck disable=SC2086
+    try "$MOD_ALLOC" run -q $options sh -c 'mkdir late; "$0" keep 10 64' "$allocate"
+    expect_status 2
+    expect_err "late: cannot be written" "what was recorded is in /"
+    kept=$(sed -n 's/.*what was recorded is in //p' .err)
+    case $kept in *.prof) ;; *) kept=$(ls "$kept"*.prof | head -n 1) ;; esac
+    try "$MOD_ALLOC" stat "$kept"
+    expect_status 0
+    expect_out allocated
+    case $kept in */mod-alloc-kept.*) rm -r "${kept%/*}" ;; *) fail "kept as $kept" ;; esac
+done
+rm -rf late
+try "$MOD_ALLOC" run -q -o late sh -c 'mkdir late; exit 5'
+expect_status 5
+rm -r "$(dirname "$(sed -n 's/.*what was recorded is in //p' .err)")" late folder there.prof
+# a pipe, or a device as /dev/null, is written and not replaced
+mkfifo pipe
+timeout 60 cat pipe > from-pipe.prof &
+try "$MOD_ALLOC" run -q -x -o pipe "$allocate" keep 100 64
+wait $!
+[ -p pipe ] || fail "a pipe became a file"
+try "$MOD_ALLOC" stat from-pipe.prof
+expect_status 0
 
 # every format, from run and from report
 for format in text dhat pprof heap_v2 folded speedscope json csv html; do

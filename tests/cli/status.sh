@@ -50,24 +50,50 @@ expect_equal "MOD_ALLOC_SAMPLE of --exact" "$out" "1"
 ) > .out 2> .err
 expect_equal "output with SIGINT ignored" "$(cat .out)" "survived"
 
-# what a killed mod-alloc leaves is taken away by a later one, but not what a living one needs
+# what a killed mod-alloc leaves is taken away by a later one, but not what a living one or a living program needs
 directories() {
     find /dev/shm "${TMPDIR:-/tmp}" -maxdepth 1 -user "$(id -un)" -name 'mod-alloc.*' -newer .start 2> .find
 }
-"$MOD_ALLOC" run -q -- "$PROGRAMS/allocate" sleep 1 &
-sleep 0.5
+# The program itself lives on: killed only when we say so.
+mkfifo ready
+"$MOD_ALLOC" run -q -- "$PROGRAMS/allocate" keep 100 64 say ready sleep 1000 > ready &
+read -r line < ready
 kill -KILL $!
 killed=$(directories)
 [ -d "$killed" ] || fail "a killed mod-alloc has left '$killed', expected one directory"
-"$MOD_ALLOC" run -q --json living.json -- "$PROGRAMS/allocate" sleep 2 exit 6 &
+"$MOD_ALLOC" run -q -o later.prof -- "$PROGRAMS/allocate" keep 100 64 say ready sleep 1000 > ready &
+read -r line < ready
+kill -KILL $!
+killed_output=$(directories | grep -vxF "$killed")
+[ -d "$killed_output" ] || fail "a killed mod-alloc has left '$killed_output', expected one directory"
+expect_equal "what is meant to become later.prof" "$(readlink "$killed_output/output")" "$folder/later.prof"
+"$MOD_ALLOC" run -q --json living.json -- "$PROGRAMS/allocate" say ready sleep 2 exit 6 > ready &
 living=$!
-sleep 1
-directories | while read -r directory; do touch -d '1 hour ago' "$directory"; done
+read -r line < ready
+living_directory=$(directories | grep -vxF -e "$killed" -e "$killed_output")
+touch -d '1 hour ago' "$killed" "$killed_output" "$living_directory"
 try "$MOD_ALLOC" run -q true
+# where a process still records nothing is removed, and what is there is read by its pid
+for directory in "$killed" "$killed_output"; do
+    pid=$(basename "$directory"/*.prof .prof)
+    try "$MOD_ALLOC" stat "$pid"
+    expect_status 0
+    expect_out allocated
+    kill -KILL "$pid"
+    while grep -q mod-alloc "/proc/$pid/maps" 2> .grep; do sleep 0.1; done
+    try "$MOD_ALLOC" stat "$directory/$pid.prof"
+    expect_status 0
+done
+touch -d '1 hour ago' "$killed" "$killed_output"
+try "$MOD_ALLOC" run -q true
+[ -d "$killed" ] && fail "$killed was not taken away"
+[ -d "$killed_output" ] || fail "$killed_output was taken away within a day"
+touch -d '2 days ago' "$killed_output"
+try "$MOD_ALLOC" run -q true
+[ -d "$killed_output" ] && fail "$killed_output was not taken away"
 wait $living
 expect_equal "status of a run beside others" "$?" 6
 [ -s living.json ] || fail "a run beside others has lost its profile"
-[ -d "$killed" ] && fail "$killed was not taken away"
 
 # nothing is left behind
 expect_equal "what is left in /dev/shm or TMPDIR" "$(directories)" ""
