@@ -127,6 +127,15 @@ void moda_process_forked_unseen(void) {
     after_fork_in_child();
 }
 
+/* What the heap has from the system: what is live at least, where mimalloc's segments tell of less. */
+static void note_heap(void) {
+    moda_totals totals;
+    moda_totals_read(&totals);
+    const uint64_t committed = moda_heap_committed_bytes();
+    const uint64_t live = totals.balance > 0 ? (uint64_t)totals.balance : 0;
+    moda_store_relaxed(&moda_region()->heap_committed_bytes, committed > live ? committed : live);
+}
+
 /* ---- exit ---- */
 
 static int status_of_exit;
@@ -150,6 +159,9 @@ static void finish(void) {
         is_finished = true;
         if (moda_shard_mine()) {
             moda_shard_publish(moda_shard_mine());
+        }
+        if (moda_region_path()) {
+            note_heap(); /* 30 us: only for who reads it */
         }
         moda_exit_report();
         moda_region_finish(status_of_exit);
@@ -194,5 +206,5 @@ void moda_process_maintain(void) {
         moda_process_forked_unseen();
     }
     moda_region_touch_clock();
-    moda_store_relaxed(&moda_region()->heap_committed_bytes, moda_heap_committed_bytes());
+    note_heap();
 }

@@ -142,6 +142,14 @@ int moda_os_open(const char *path) {
     return open_file(path, O_RDONLY | O_NONBLOCK); /* a pipe that stands there would be waited for */
 }
 
+int moda_os_open_memory(void) {
+    return moda_os_open("/proc/self/mem");
+}
+
+bool moda_os_copy(int memory, void *to, const void *from, size_t bytes) {
+    return call(SYS_pread64, memory, (long)to, (long)bytes, (long)from, 0, 0) == (long)bytes;
+}
+
 int moda_os_open_for_writing(const char *path) {
     return move_high(open_file(path, O_RDWR | O_NOFOLLOW));
 }

@@ -30,6 +30,10 @@ void *moda_os_map_file(int fd, size_t bytes, void *at);
 bool moda_os_move(void *from, size_t bytes, void *to);
 /* A forked child finds these pages zeroed. False where the kernel can't. */
 bool moda_os_wipe_on_fork(void *start, size_t bytes);
+/* Copies what may not be there, or go meanwhile: false. `memory` is from the first, to be closed; no system call but
+ * what reads files, which a sandbox is most likely to let through. */
+int moda_os_open_memory(void);
+bool moda_os_copy(int memory, void *to, const void *from, size_t bytes);
 /* How many of these bytes are in memory. */
 uint64_t moda_os_resident_of(void *start, size_t bytes);
 

@@ -20,7 +20,8 @@ typedef struct mi_page_s moda_page;
 /* "2.0.9" */
 const char *moda_heap_version(void);
 
-/* Bytes that the heap has from the system now, and that it could give back. */
+/* Bytes that the heap has from the system now, live or free, in what of it can be found: it can be less than is live.
+ * Microseconds; 0.4 ms for a heap of gigabytes. */
 size_t moda_heap_committed_bytes(void);
 
 /* Once, before the first block. */

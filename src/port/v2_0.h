@@ -108,5 +108,20 @@ MODA_INLINE bool moda_mi_frees_at_once(void) {
     return mi_atomic_load_acquire(&abandoned_readers) == 0;
 }
 
+/* Which segments there are, a word of mimalloc's map at a time: bit i stands for one at `first` and i times the size of
+ * a segment. The map ends at 20 TiB; those above 1 GiB lie behind. */
+typedef struct moda_mi_cursor {
+    size_t word;
+} moda_mi_cursor;
+
+static bool moda_mi_next_segments(moda_mi_cursor *at, uintptr_t *bits, uintptr_t *first) {
+    if (at->word >= MI_SEGMENT_MAP_WSIZE) {
+        return false;
+    }
+    *bits = mi_atomic_load_relaxed(&mi_segment_map[at->word]);
+    *first = at->word++ * MI_INTPTR_BITS * MI_SEGMENT_SIZE;
+    return true;
+}
+
 /* Hands unused memory back only when told to: the slow path does, on a timer. */
 #define MODA_HEAP_COLLECT_INTERVAL_MS 250

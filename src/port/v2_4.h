@@ -113,6 +113,38 @@ MODA_INLINE void *moda_mi_page_start(mi_page_t *page) {
     return page->page_start;
 }
 
+/* Which segments there may be, a word at a time: bit i stands for one at `first` and i times the size of a segment. Blocks
+ * in use of arenas first, some of which are the rest of a segment before, then the map of those outside. It ends at 48
+ * TiB; those above 1 GiB lie behind. */
+typedef struct moda_mi_cursor {
+    size_t part, word;
+} moda_mi_cursor;
+
+static bool moda_mi_next_segments(moda_mi_cursor *at, uintptr_t *bits, uintptr_t *first) {
+    for (; at->part < MI_MAX_ARENAS; at->part++, at->word = 0) {
+        mi_arena_t *arena = mi_atomic_load_ptr_acquire(mi_arena_t, &mi_arenas[at->part]);
+        if (arena && at->word < arena->field_count) {
+            const size_t left = arena->block_count - at->word * MI_BITMAP_FIELD_BITS;
+            *bits = mi_atomic_load_relaxed(&arena->blocks_inuse[at->word]);
+            if (left < MI_BITMAP_FIELD_BITS) {
+                *bits &= ((uintptr_t)1 << left) - 1; /* what is no block counts as used */
+            }
+            *first = (uintptr_t)arena->start + at->word++ * MI_BITMAP_FIELD_BITS * MI_ARENA_BLOCK_SIZE;
+            return true;
+        }
+    }
+    for (; at->part - MI_MAX_ARENAS < MI_SEGMENT_MAP_MAX_PARTS; at->part++, at->word = 0) {
+        const size_t index = at->part - MI_MAX_ARENAS;
+        mi_segmap_part_t *part = mi_atomic_load_ptr_acquire(mi_segmap_part_t, &mi_segment_map[index]);
+        if (part && at->word < MI_SEGMENT_MAP_PART_ENTRIES) {
+            *bits = mi_atomic_load_relaxed(&part->map[at->word]);
+            *first = index * MI_SEGMENT_MAP_PART_SPAN + at->word++ * MI_INTPTR_BITS * MI_SEGMENT_SIZE;
+            return true;
+        }
+    }
+    return false;
+}
+
 MODA_INLINE bool moda_mi_frees_at_once(void) {
     return true;
 }

@@ -286,3 +286,19 @@ Test(os_linux, clocks_run) {
     cr_assert_geq(moda_os_monotonic_ns(), monotonic + 2000000);
     cr_assert_gt(moda_ticks(), ticks);
 }
+
+Test(os_linux, what_is_not_there_is_not_copied) {
+    const char text[] = "some bytes";
+    char copy[sizeof text] = "";
+    const int memory = moda_os_open_memory();
+    if (memory < 0) {
+        cr_skip("no /proc/self/mem here");
+    }
+    cr_assert(moda_os_copy(memory, copy, text, sizeof text));
+    cr_assert_str_eq(copy, text);
+    char *gone = moda_os_map(4096);
+    cr_assert(moda_os_copy(memory, copy, gone, sizeof text));
+    moda_os_unmap(gone, 4096);
+    cr_assert(!moda_os_copy(memory, copy, gone, sizeof text));
+    moda_os_close(memory);
+}

@@ -17,6 +17,7 @@ extern void free_aligned_sized(void *, size_t, size_t) __attribute__((weak));
 static const size_t too_much[] = {
     SIZE_MAX, SIZE_MAX - 1, SIZE_MAX - 15, SIZE_MAX - 4096, SIZE_MAX / 2 + 1, (size_t)PTRDIFF_MAX + 1,
 };
+#define MIB ((size_t)1 << 20)
 #define TOO_MUCH (sizeof too_much / sizeof too_much[0])
 
 /* Fundamental alignment holds for every size: 16 on x86-64 and aarch64. A block smaller than that may be
@@ -315,6 +316,67 @@ static void tuning_and_statistics(void) {
     CHECK(got > 0, "malloc_stats writes nothing on stderr");
 }
 
+/* malloc_info's <system type="current" size="N"/> */
+static size_t system_current(void) {
+    char *text = NULL;
+    size_t length = 0;
+    FILE *stream = open_memstream(&text, &length);
+    NEED(stream != NULL && malloc_info(0, stream) == 0, "malloc_info");
+    fclose(stream);
+    static const char tag[] = "<system type=\"current\" size=\"";
+    const char *at = strstr(text, tag);
+    NEED(at != NULL, "malloc_info writes %s", text);
+    const size_t size = strtoull(at + sizeof tag - 1, NULL, 10);
+    free(text);
+    return size;
+}
+
+static void expect_system(size_t least, size_t most, const char *when) {
+    const struct mallinfo2 info = mallinfo2();
+    CHECK(info.arena >= info.uordblks && info.arena >= least && info.arena <= most,
+          "%s: arena %zu, live %zu, expected %zu to %zu", when, info.arena, info.uordblks, least, most);
+    CHECK_EQ(info.fordblks, info.arena - info.uordblks, "fordblks");
+    const size_t current = system_current();
+    CHECK(current >= least && current <= most + MIB, "%s: malloc_info says %zu, expected %zu to %zu", when,
+          current, least, most);
+}
+
+/* What the heap has from the system, through blocks that come and go. */
+static void system_bytes(void) {
+    if (!whole_is_active()) {
+        return;
+    }
+    const size_t large = 64 * MIB;
+    for (int i = 0; i < 1000; i++) {
+        char *p = malloc(large);
+        NEED(p != NULL, "malloc of 64 MiB");
+        p[0] = p[large - 1] = 1;
+        free(p);
+    }
+    expect_system(0, 200 * MIB, "after 1000 blocks of 64 MiB");
+    void *aligned[] = {aligned_alloc(32 * MIB, 32 * MIB), aligned_alloc(8 * MIB, 1024 * MIB)};
+    if (aligned[0] != NULL && aligned[1] != NULL) { /* address space may be short */
+        expect_system(1056 * MIB, 1400 * MIB, "with aligned blocks of 1056 MiB");
+    }
+    free(aligned[0]);
+    free(aligned[1]);
+    char *kept[64];
+    for (size_t i = 0; i < 64; i++) {
+        kept[i] = malloc(MIB);
+        NEED(kept[i] != NULL, "malloc of 1 MiB");
+        memset(kept[i], 1, MIB);
+    }
+    expect_system(64 * MIB, 300 * MIB, "with 64 blocks of 1 MiB");
+    for (size_t i = 0; i < 64; i++) {
+        free(kept[i]);
+    }
+    const size_t before = mallinfo2().arena;
+    const int trimmed = malloc_trim(0);
+    const size_t after = mallinfo2().arena;
+    CHECK_EQ(trimmed, after < before, "malloc_trim tells whether memory went back");
+    expect_system(0, 200 * MIB, "when all is freed");
+}
+
 static void names_are_ours(void) {
     if (!whole_is_active()) {
         return;
@@ -362,6 +424,7 @@ int main(void) {
     usable_sizes();
     other_ways_to_free();
     tuning_and_statistics();
+    system_bytes();
     names_are_ours();
     return whole_end();
 }
