@@ -7,7 +7,8 @@ examples.py SOURCE_DIR BUILD_DIR WORK
 A fenced block whose info string is `LANGUAGE some/file` is written to that file. A block `sh run` is run, all
 in one shell, in order, in a folder that looks like a clone with build/gcc built (configuring and building it
 are blocks `sh`), HOME being a folder of its own. A block `text` right behind one is what it prints, to the
-letter; `text like` is what it prints where digits, and the width of what is around them, may differ.
+letter; `text like` is what it prints where digits, and the width of what is around them, may differ, but not whether
+a number is 0.
 """
 import os
 import re
@@ -34,10 +35,15 @@ def blocks(path):
     return found
 
 
+def number_or_zero(found):
+    return "0" if set(found[0]) & set("0123456789") == {"0"} else "#"
+
+
 def without_digits(text):
-    """What is left of a table when figures and their padding are taken out; lines that name addresses or
-    pids stay comparable."""
-    return [re.sub(r"[\d,.]+|0x[0-9a-f]+", "#", re.sub(r"\s+", " ", line)).strip() for line in text.splitlines()]
+    """What is left of a table when figures and their padding are taken out, but for those that are 0; lines that name
+    addresses or pids stay comparable."""
+    return [re.sub(r"0x[0-9a-f]+|[\d,.]+", number_or_zero, re.sub(r"\s+", " ", line)).strip()
+            for line in text.splitlines()]
 
 
 shutil.rmtree(work, ignore_errors=True)
