@@ -37,6 +37,8 @@ static pthread_key_t thread_key;
 static bool has_thread_key;
 static bool is_bystander; /* malloc is another's */
 
+#define HEAP_NOTED_EVERY_NS UINT64_C(1000000000)
+
 /* ---- load ---- */
 
 /* 16 bytes that the kernel gives each process. */
@@ -206,5 +208,11 @@ void moda_process_maintain(void) {
         moda_process_forked_unseen();
     }
     moda_region_touch_clock();
-    note_heap();
+    /* Some 0.4 ms on a heap of 256 segments and more: once in a second, by whichever thread comes first. */
+    static uint64_t noted_ns;
+    const uint64_t now_ns = moda_load_relaxed(&moda_region()->latest_monotonic_ns);
+    if (now_ns - moda_load_relaxed(&noted_ns) >= HEAP_NOTED_EVERY_NS) {
+        moda_store_relaxed(&noted_ns, now_ns);
+        note_heap();
+    }
 }
