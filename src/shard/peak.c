@@ -202,8 +202,9 @@ static void publish_for(moda_shard *shard) {
     moda_counts counts;
     moda_totals_of_shard(shard, &counts);
     const int64_t balance = moda_counts_balance(&counts);
-    if (__atomic_compare_exchange_n(&shard->published, &old, balance, false, __ATOMIC_ACQ_REL,
-                                    __ATOMIC_RELAXED)) {
+    if (balance != old
+        && __atomic_compare_exchange_n(&shard->published, &old, balance, false, __ATOMIC_ACQ_REL,
+                                       __ATOMIC_RELAXED)) {
         moda_add_relaxed(&moda_region()->published_sum, balance - old);
     }
 }
@@ -234,9 +235,8 @@ static void look_for_peak_solo(moda_shard *shard) {
     if (!moda_shard_is_solo(shard)) {
         begin_solo(shard);
     }
-    level high;
-    if (read_solo_high(shard, &high) && high.bytes > lowest_peak()) {
-        offer(high);
+    if (high_of(shard).bytes + bytes_of_others() > lowest_peak()) {
+        offer_solo(shard);
     }
 }
 
