@@ -86,13 +86,14 @@ typedef struct mod_alloc_stats {
 MOD_ALLOC_EXPORT void mod_alloc_snapshot(mod_alloc_stats *stats);
 
 /* The calling thread alone, since it began or since the last reset, whichever is later: what it allocated and what it
- * freed, also blocks of other threads. (peak_bytes: since it began.) A thread that frees more than it allocated has a negative balance, shown as 0. Costs a few
- * loads (under 20 ns). [signal-safe] */
+ * freed, also blocks of other threads. (peak_bytes: since it began.) A thread that frees more than it allocated has a
+ * negative balance, shown as 0. Costs a few loads (under 20 ns). [signal-safe] */
 MOD_ALLOC_EXPORT void mod_alloc_thread_snapshot(mod_alloc_stats *stats);
 
 /* Begins the counts anew for the whole process: alloc_count, free_count, total_bytes, requested_bytes
  * become 0; peak_bytes becomes current_bytes. current_bytes and live_count stay true. Later counts never
- * wrap, whatever other threads do meanwhile. Open windows are not disturbed. Takes a lock. */
+ * wrap, whatever other threads do meanwhile. Open windows are not disturbed. Takes a lock and visits one record a thread:
+ * 0.3 us for 8 threads. Any thread; not from a signal handler. */
 MOD_ALLOC_EXPORT void mod_alloc_reset(void);
 
 /* ------------------------------------------------------------------------------------------------
@@ -178,7 +179,8 @@ typedef struct mod_alloc_call_site {
 /* Return 0 to go on, anything else to stop. May allocate. */
 typedef int mod_alloc_call_site_visitor(const mod_alloc_call_site *site, void *context);
 
-/* Visits each site once, while other threads go on allocating. Returns the number visited. */
+/* Visits each site once, while other threads go on allocating. Returns the number visited. Reads, for each site, one record
+ * and each thread's share of it: some 150 ns a site for 8 threads. Any thread, no lock; not from a signal handler. */
 MOD_ALLOC_EXPORT size_t mod_alloc_call_sites(mod_alloc_call_site_visitor *visitor, void *context);
 
 /* The same as an array, in memory of its own (not malloc's); frames stay valid until it is freed with
@@ -186,7 +188,8 @@ MOD_ALLOC_EXPORT size_t mod_alloc_call_sites(mod_alloc_call_site_visitor *visito
 MOD_ALLOC_EXPORT mod_alloc_call_site *mod_alloc_call_sites_get(size_t *count);
 MOD_ALLOC_EXPORT void mod_alloc_call_sites_free(mod_alloc_call_site *sites);
 
-/* Samples that found no room for their stack and went to the overflow site. [signal-safe] */
+/* Samples that found no room for their stack and went to the overflow site. Visits one record a thread (50 ns for 8).
+ * [signal-safe] */
 MOD_ALLOC_EXPORT uint64_t mod_alloc_sites_dropped(void);
 
 typedef struct mod_alloc_sampling_stats {
@@ -200,10 +203,12 @@ typedef struct mod_alloc_sampling_stats {
     uint64_t reserved[4];
 } mod_alloc_sampling_stats;
 
-MOD_ALLOC_EXPORT void mod_alloc_sampling(mod_alloc_sampling_stats *stats); /* [signal-safe] */
+/* Visits one record a thread (50 ns for 8). [signal-safe] */
+MOD_ALLOC_EXPORT void mod_alloc_sampling(mod_alloc_sampling_stats *stats);
 
 /* Changes R while the program runs: 0 = off, 1 = every allocation, else the mean number of bytes between
- * samples. Each thread takes it up at its next slow path, at the latest after one gap. [signal-safe] */
+ * samples. Each thread takes it up at its next slow path, at the latest after one gap. One store.
+ * [signal-safe] */
 MOD_ALLOC_EXPORT void mod_alloc_set_sampling(uint64_t bytes);
 
 /* ------------------------------------------------------------------------------------------------
@@ -230,10 +235,15 @@ MOD_ALLOC_EXPORT void mod_alloc_set_sampling(uint64_t bytes);
  *   file of another that runs starts all have theirs; of those that ended the next one takes the name.)
  */
 
+/* Wrong pointers. free, realloc and malloc_usable_size end the program where they see that a pointer is no block, or is free
+ * already: with one line on stderr (abort) for tracked blocks, for memory that is no heap's and for a page with no block in
+ * use; by SIGSEGV where nothing is mapped around the pointer. Fast paths check nothing, as mimalloc's do not: a small block of
+ * the thread's own that is freed twice, or a pointer into one, is undefined. */
+
 /* ------------------------------------------------------------------------------------------------
  * What is this? */
 
-/* 1 if malloc is mod-alloc's in this process, 0 if not. [signal-safe] */
+/* 1 if malloc is mod-alloc's in this process, 0 if not. A load. [signal-safe] */
 MOD_ALLOC_EXPORT int mod_alloc_is_active(void);
 MOD_ALLOC_EXPORT const char *mod_alloc_version(void);          /* "0.1.0" [signal-safe] */
 MOD_ALLOC_EXPORT const char *mod_alloc_mimalloc_version(void); /* "2.0.9" [signal-safe] */

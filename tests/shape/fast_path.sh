@@ -36,6 +36,7 @@ expected=$(sed -n "s/^$key $version //p" "$golden" 2> /dev/null | sort)
 if [ -z "$expected" ]; then
     echo "no figures for $key with mimalloc $version in $golden; found:"
     echo "$found"
+    [ "$failed" -eq 1 ] || exit 77 # no calls, no pushes: but that is all that is known
 elif [ "$found" != "$expected" ]; then
     echo "fast_path.sh: the fast paths are not those of $golden for $key, mimalloc $version" >&2
     echo "expected:" >&2
