@@ -4,7 +4,7 @@
 # Builds and runs all tests, stage by stage. With arguments: the named stages alone.
 #
 #   gcc      all tests, as released; with it those built with ThreadSanitizer or laws of their own
-#   clang    what depends on the compiler; warnings of both are errors
+#   clang    what depends on the compiler; warnings of both are errors; then clang-tidy over all of src
 #   asan     rooms and report under AddressSanitizer and UndefinedBehaviorSanitizer, cheap laws checked
 #   aarch64  rooms and small programs, cross-compiled, run by qemu-user
 #   asserts  as clang, by gcc, with every law checked while running (MOD_ALLOC_ASSERTS=full)
@@ -60,6 +60,11 @@ stage_asserts() {
 stage_clang() {
     configure clang -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
     run_tests clang -L "$compiled" -E "$once"
+    cmake --build "$build/clang" --target tidy >"$build/tidy.log" 2>&1 || {
+        cat "$build/tidy.log"
+        return 1
+    }
+    echo "clang-tidy finds nothing"
 }
 stage_asan() {
     flags="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
