@@ -65,7 +65,8 @@ extern "C" {
  * high, and falls by a reset alone. With one thread it is exact.
  * While other threads run, a snapshot of the process need not be of one single instant: each thread's
  * own counts are, and current_bytes is never above what was live at some instant of the call, but may be
- * below by what others allocated and freed during it. Where they stand still it is exact.
+ * below by what others allocated and freed during it. A malloc under way on another thread may be
+ * counted, taken back and counted again: one a thread. Where they stand still it is exact.
  */
 #define MOD_ALLOC_PEAK_SLACK 524288 /* bytes */
 

@@ -301,10 +301,13 @@ static void load_counts(const call_counts *from, bool of_done, uint64_t *to) {
     }
 }
 
+/* A malloc that leaves the fast path has been counted already, and takes that back first: one a thread may be seen and
+ * then not. */
 static void check_snapshot(mod_alloc_stats *last) {
+    enum { UNDER_WAY = THREADS + 2, BLOCK_MAX = 1024 };
     const mod_alloc_stats now = whole_now();
-    CHECK(now.alloc_count >= last->alloc_count && now.free_count >= last->free_count
-              && now.total_bytes >= last->total_bytes,
+    CHECK(now.alloc_count + UNDER_WAY >= last->alloc_count && now.free_count >= last->free_count
+              && now.total_bytes + UNDER_WAY * BLOCK_MAX >= last->total_bytes,
           "a count fell: %" PRIu64 " allocations, before %" PRIu64, now.alloc_count, last->alloc_count);
     CHECK(now.live_count <= now.alloc_count && now.current_bytes <= now.total_bytes
               && now.current_bytes <= now.peak_bytes,
