@@ -129,13 +129,11 @@ void moda_process_forked_unseen(void) {
     after_fork_in_child();
 }
 
-/* What the heap has from the system: what is live at least, where mimalloc's segments tell of less. */
 static void note_heap(void) {
     moda_totals totals;
     moda_totals_read(&totals);
-    const uint64_t committed = moda_heap_committed_bytes();
-    const uint64_t live = totals.balance > 0 ? (uint64_t)totals.balance : 0;
-    moda_store_relaxed(&moda_region()->heap_committed_bytes, committed > live ? committed : live);
+    const size_t live = totals.balance > 0 ? (size_t)totals.balance : 0;
+    moda_store_relaxed(&moda_region()->heap_committed_bytes, moda_heap_system_bytes(live));
 }
 
 /* ---- exit ---- */

@@ -23,6 +23,8 @@ const char *moda_heap_version(void);
 /* Bytes that the heap has from the system now, live or free, in what of it can be found: it can be less than is live.
  * Microseconds; 0.4 ms for a heap of gigabytes. */
 size_t moda_heap_committed_bytes(void);
+/* The same, where `live` bytes are in use: those are from the system, wherever they lie. */
+size_t moda_heap_system_bytes(size_t live);
 
 /* Once, before the first block. */
 void moda_heap_begin_process(void);

@@ -6,9 +6,8 @@
  * Run with MOD_ALLOC_SAMPLE=1: argument "full" (MOD_ALLOC_MEMORY=1M: most go to the overflow site) or "room"
  * (MOD_ALLOC_MEMORY=1G: none does). Exits 0 if all figures are right.
  */
-#include "mod_alloc.h"
+#include "sums.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,31 +30,6 @@ static __attribute__((noinline)) void *left(unsigned path, int depth) {
                            : left(path >> 1, depth - 1);
     __asm__ volatile("" : "+r"(p) : : "memory");
     return p;
-}
-
-typedef struct sums {
-    uint64_t allocs, frees, bytes;
-    uint64_t overflow_allocs;
-} sums;
-
-static int add_site(const mod_alloc_call_site *site, void *context) {
-    sums *s = context;
-    s->allocs += site->alloc_count;
-    s->frees += site->free_count;
-    s->bytes += site->alloc_bytes;
-    if (site->id == 0) {
-        s->overflow_allocs = site->alloc_count;
-    }
-    return 0;
-}
-
-static int failures;
-
-static void expect(int is_so, const char *what, uint64_t got) {
-    if (!is_so) {
-        printf("not so: %s (got %llu)\n", what, (unsigned long long)got);
-        failures++;
-    }
 }
 
 int main(int argc, char **argv) {

@@ -8,10 +8,9 @@
  * take most of it, but stacks that were there before are found, and what is dropped is counted). Exits 0 if all figures
  * are right.
  */
-#include "mod_alloc.h"
+#include "sums.h"
 
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,29 +44,6 @@ static void *run(void *unused) {
         pthread_barrier_wait(&all_are_there);
     }
     return unused;
-}
-
-typedef struct sums {
-    uint64_t allocs;
-    uint64_t overflow_allocs;
-} sums;
-
-static int add_site(const mod_alloc_call_site *site, void *context) {
-    sums *s = context;
-    s->allocs += site->alloc_count;
-    if (site->id == 0) {
-        s->overflow_allocs = site->alloc_count;
-    }
-    return 0;
-}
-
-static int failures;
-
-static void expect(int is_so, const char *what, uint64_t got) {
-    if (!is_so) {
-        printf("not so: %s (got %llu)\n", what, (unsigned long long)got);
-        failures++;
-    }
 }
 
 int main(int argc, char **argv) {
