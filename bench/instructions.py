@@ -61,7 +61,7 @@ def callgrind(spec, command, directory, still=None):
 
 
 # What our slow paths do now and then by the processor's tick counter, which no preloaded clock can hold still.
-BY_THE_CLOCK = re.compile(r"moda_(track_maintain|timeline_note)\b")
+BY_THE_CLOCK = re.compile(r"moda_(track_maintain|track_age|timeline_note)\b")
 
 
 def counted(text):

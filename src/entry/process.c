@@ -33,7 +33,9 @@
 
 static moda_lock process_lock;
 static bool is_begun;
+static pthread_key_t lists_key;
 static pthread_key_t thread_key;
+static bool has_lists_key;
 static bool has_thread_key;
 static bool is_bystander; /* malloc is another's */
 
@@ -51,6 +53,11 @@ static uint64_t random_of_process(int word) {
     return value;
 }
 
+static void lists_end(void *unused) {
+    (void)unused;
+    moda_detach_lists();
+}
+
 static void thread_ends(void *shard) {
     if (!moda_detach()) {
         pthread_setspecific(thread_key, shard); /* once more, in the next round */
@@ -59,7 +66,10 @@ static void thread_ends(void *shard) {
 
 static void begin_locked(void) {
     moda_options_read(environ);
+    /* Before mimalloc's, so that in each round of destructors ours runs before it. */
+    has_lists_key = pthread_key_create(&lists_key, lists_end) == 0;
     moda_heap_begin_process();
+    moda_check(!has_lists_key || lists_key < moda_heap_thread_key());
     uint64_t seed = moda_options.seed;
     if (!seed) {
         seed = random_of_process(0) | 1;
@@ -197,6 +207,10 @@ void moda_process_watch_thread(moda_shard *shard) {
     if (has_thread_key) {
         pthread_setspecific(thread_key, shard);
     }
+}
+
+bool moda_process_watch_lists(void) {
+    return has_lists_key && pthread_setspecific(lists_key, &lists_key) == 0;
 }
 
 /* ---- now and then ---- */

@@ -12,10 +12,12 @@
  * slots, keys, fork handlers. */
 void moda_process_begin(void);
 
-/* Our destructor shall run for the calling thread. */
+/* Our destructors shall run for the calling thread: the one behind that of mimalloc's, the one before it. */
 void moda_process_watch_thread(moda_shard *shard);
+bool moda_process_watch_lists(void); /* false: it cannot be */
 
 /* In hot/attach.inc. */
+void moda_detach_lists(void);
 bool moda_detach(void);
 
 /* In a child that moda_region_forked_unseen finds: one of a raw clone, of _Fork, which run no handlers. */

@@ -3,7 +3,7 @@
  * malloc_fast.h - what every malloc runs.
  *
  *   malloc
- *   |- pop of the direct page's free list                      this file; 99 % of calls
+ *   |- pop of the size class's list (lists.h)                   this file; 99 % of calls
  *   |- moda_malloc_medium    above 1 KiB: pop by size class    slow.inc; where mimalloc has its slow path
  *   |- moda_malloc_due       countdown below zero              slow.inc; each 32 KiB, each sample, or,
  *   |                                                          when every allocation is sampled, always
@@ -22,21 +22,22 @@ typedef void *moda_allocator(size_t size);
 /* What is tail-called: above the small sizes, where there is no free block, and when the countdown has run out. */
 MODA_INLINE void *moda_pop_fast(size_t size, moda_allocator *large, moda_allocator *slow,
                                 moda_allocator *due) {
-    moda_heap *heap = moda_heap_of_thread();
+    moda_lists *lists = moda_lists_of_thread;
     if (moda_unlikely(size > MODA_SMALL_MAX)) {
         return large(size);
     }
-    moda_page *page = moda_heap_small_page(heap, size);
-    void *block = moda_page_first_free(page);
+    size_t class = moda_lists_class(lists, size);
+    void *block = lists->free[class];
+    moda_keep(class);
     moda_keep_as_result(block);
-    if (moda_unlikely(!block) || MODA_IS_CHECKED) {
+    if (moda_unlikely(!block)) {
         return slow(size);
     }
-    moda_shard *shard = moda_heap_shard(heap);
-    if (moda_unlikely(moda_shard_count_malloc_fast(shard, moda_page_block_size_fast(page), size))) {
+    if (moda_unlikely(moda_shard_count_step(lists->shard, lists->step[class] + size))) {
         return due(size);
     }
-    moda_page_pop(page, block);
+    moda_keep(class);
+    moda_lists_pop(lists, class, block);
     return block;
 }
 
@@ -44,26 +45,27 @@ MODA_INLINE void *moda_malloc_fast(size_t size) {
     return moda_pop_fast(size, moda_malloc_medium, moda_malloc_slow, moda_malloc_due);
 }
 
-/* The same, zeroed. A page that came zeroed from the system has only the free-list link to clear. */
+/* The same, zeroed. A list that came zeroed from the system has only the links to clear. */
 MODA_INLINE void *moda_zalloc_fast(size_t size) {
-    moda_heap *heap = moda_heap_of_thread();
+    moda_lists *lists = moda_lists_of_thread;
     if (moda_unlikely(size > MODA_SMALL_MAX)) {
         return moda_zalloc_slow(size);
     }
-    moda_page *page = moda_heap_small_page(heap, size);
-    void *block = moda_page_first_free(page);
-    if (moda_unlikely(!block) || MODA_IS_CHECKED) {
+    size_t class = moda_lists_class(lists, size);
+    void *block = lists->free[class];
+    moda_keep(class);
+    if (moda_unlikely(!block)) {
         return moda_zalloc_slow(size);
     }
-    moda_shard *shard = moda_heap_shard(heap);
-    const size_t block_size = moda_page_block_size_fast(page);
-    if (moda_unlikely(moda_shard_count_malloc_fast(shard, block_size, size))) {
+    const uint64_t step = lists->step[class];
+    if (moda_unlikely(moda_shard_count_step(lists->shard, step + size))) {
         return moda_zalloc_due(size);
     }
-    moda_page_pop(page, block);
-    if (moda_page_is_zero(page)) {
+    moda_keep(class);
+    moda_lists_pop(lists, class, block);
+    if (lists->is_zero[class]) {
         *(uintptr_t *)block = 0;
         return block;
     }
-    return memset(block, 0, block_size);
+    return memset(block, 0, (size_t)(step >> MODA_WORD_SHIFT));
 }

@@ -50,6 +50,8 @@
 
 #include "shard/shard.h"
 
+#include "entry/process.h"
+#include "hot/lists.h"
 #include "hot/caller.h"
 #include "hot/guard.h"
 #include "hot/attach.inc"

@@ -3,7 +3,7 @@
  * heap_inline.h - the allocator underneath, over mimalloc's internals. Included by hot/unit.c alone, after
  * mimalloc's text; nothing above this file names a mimalloc internal.
  *
- *   heap    one a thread (mi_heap_t); its `keys[0]` holds the thread's shard
+ *   heap    one a thread (mi_heap_t); its `keys` hold the thread's shard and its lists
  *   page    blocks of one size; `free` is popped by malloc, `local_free` pushed by its thread's free
  *   block   what malloc returns
  *
@@ -26,6 +26,8 @@
 
 /* The thread's counters, which a heap leads to; what they are is the region's. */
 typedef struct moda_shard moda_shard;
+/* The lists that its small blocks are popped from. */
+typedef struct moda_lists moda_lists;
 
 #define MODA_SMALL_MAX MI_SMALL_SIZE_MAX
 #define MODA_MEDIUM_MAX MI_MEDIUM_OBJ_SIZE_MAX
@@ -53,6 +55,15 @@ MODA_INLINE moda_shard *moda_heap_shard(const moda_heap *heap) {
 
 MODA_INLINE void moda_heap_set_shard(moda_heap *heap, moda_shard *shard) {
     heap->keys[0] = (uintptr_t)shard;
+}
+
+/* NULL: it has none. */
+MODA_INLINE moda_lists *moda_heap_lists(const moda_heap *heap) {
+    return MODA_IS_CHECKED ? NULL : (moda_lists *)heap->keys[1];
+}
+
+MODA_INLINE void moda_heap_set_lists(moda_heap *heap, moda_lists *lists) {
+    heap->keys[1] = (uintptr_t)lists;
 }
 
 /* Another number for each life of a thread's heap. */
@@ -109,9 +120,7 @@ MODA_INLINE void *moda_page_first_free(const moda_page *page) {
     return page->free;
 }
 
-/* Takes the block that moda_page_first_free gave. Its link to the next one is the first word that a malloc reads of it: on
- * a heap larger than the caches a miss, and the one that programs wait for. So the next one's is asked for a malloc ahead
- * (an instruction; clang's whole time 0.983 of what it is without, z3's 0.989, churn that fits no cache 0.979). */
+/* Takes the block that moda_page_first_free gave, and asks for the next one, as moda_lists_pop does. */
 MODA_INLINE void moda_page_pop(moda_page *page, void *block) {
     mi_block_t *next = mi_block_next(page, block);
     page->free = next;
@@ -207,6 +216,60 @@ MODA_INLINE void *moda_page_refill(moda_page *page) {
 #endif
     page->retire_expire = 0;
     return page->free;
+}
+
+MODA_INLINE void *moda_block_next(const void *block) {
+    return *(void *const *)block;
+}
+
+/* Takes a page's free list from it, or, if it has none, what its own thread has freed, as the generic path would: the page
+ * then has all these blocks in use. Other threads' frees are left to the generic path. NULL if there is none. (The count
+ * comes first: who is interrupted here, by a handler that is left by longjmp, has lost blocks, and not any twice.) */
+MODA_INLINE void *moda_page_take_list(moda_page *page, bool *is_zero) {
+    mi_block_t *const list = page->free;
+    mi_block_t *const freed = page->local_free;
+    if (moda_likely(!list)) {
+        if (moda_unlikely(!freed)) {
+            return NULL;
+        }
+        page->used = page->capacity;
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        page->local_free = NULL;
+        page->retire_expire = 0;
+        *is_zero = false;
+        return freed;
+    }
+    if (moda_likely(!freed)) {
+        page->used = page->capacity;
+    } else {
+        for (const mi_block_t *block = list; block; block = moda_block_next(block)) {
+            page->used++;
+        }
+    }
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    page->free = NULL;
+    *is_zero = moda_page_is_zero(page);
+    return list;
+}
+
+/* What is left of such a list is free in its page again. */
+MODA_INLINE void moda_page_give_list_back(moda_page *page, void *list) {
+    mi_block_t *last = list;
+    uint32_t count = 1;
+    for (mi_block_t *block = moda_block_next(list); block; block = moda_block_next(block)) {
+        last = block;
+        count++;
+    }
+    MODA_ASSERT(count <= page->used);
+    mi_block_set_next(page, last, page->local_free);
+    page->local_free = list;
+    page->used -= (uint16_t)count;
+    if (moda_page_is_full(page)) {
+        _mi_page_unfull(page);
+    }
+    if (page->used == 0 && !moda_page_is_retired(page)) {
+        moda_page_retire(page);
+    }
 }
 
 /* Pages that were empty for some time are given up. mimalloc does this in its generic path, which medium sizes take

@@ -182,8 +182,11 @@ MODA_INLINE void moda_shard_set_countdown(moda_shard *shard, int64_t bytes) {
 MODA_INLINE uint64_t moda_shard_step(size_t block_size, size_t requested) {
     return ((uint64_t)block_size << MODA_WORD_SHIFT) + (UINT64_C(1) << MODA_WORD_BLOCK_SHIFT) + requested;
 }
+MODA_INLINE bool moda_shard_count_step(moda_shard *shard, uint64_t step) {
+    return moda_own_subtract_is_negative(&shard->alloc_word, step);
+}
 MODA_INLINE bool moda_shard_count_malloc_fast(moda_shard *shard, size_t block_size, size_t requested) {
-    return moda_own_subtract_is_negative(&shard->alloc_word, moda_shard_step(block_size, requested));
+    return moda_shard_count_step(shard, moda_shard_step(block_size, requested));
 }
 MODA_INLINE void moda_shard_give_back(moda_shard *shard, size_t block_size, size_t requested) {
     moda_own_subtract(&shard->alloc_word, 0 - moda_shard_step(block_size, requested));

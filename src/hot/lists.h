@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * lists.h - the free lists that small mallocs pop: of each size class what one page had, taken over whole.
+ *
+ * mimalloc's own pop also counts the block as used in its page. Here a page's free list is taken from it in one piece, and
+ * all of its blocks count as used there from then on: a malloc stores one word less, finds what it counts beside the list,
+ * and touches no page. Blocks come in mimalloc's own order, and a free pushes them on their page as ever.
+ *
+ *   page      free, local_free                        mimalloc's; pushed by free
+ *     | moda_lists_take_over, when a class's list is empty
+ *     v
+ *   lists     free[class]                             popped by malloc
+ *     | moda_lists_give_back, before pages are looked at: each collection, the thread's end
+ *     v
+ *   page      local_free
+ *
+ * Laws
+ *   1. a block in a list counts as used in its page: to mimalloc it is allocated.
+ *   2. the lists are the thread's own, and go back before its heap does.
+ *   3. a signal handler that interrupts us never sees them (hot/handler.inc).
+ */
+#if !defined(MI_MALLOC_VERSION)
+#error "lists.h is part of hot/unit.c"
+#endif
+
+/* Of sizes up to MODA_SMALL_MAX: 16, 32 ... 128, then four to each doubling. Class 0 is no size's and never filled: that of
+ * size 0, which the slow path serves with 16 bytes, and of a thread without lists. */
+#define MODA_LISTS_CLASSES 20
+
+/* A thread's. The class of each size is a byte: two instructions less than to round it up first. */
+struct moda_lists {
+    void *free[MODA_LISTS_CLASSES + 1];    /* or NULL */
+    uint64_t step[MODA_LISTS_CLASSES + 1]; /* const: what a malloc counts, but for the bytes asked for */
+    moda_shard *shard;
+    uint8_t class_of[MODA_SMALL_MAX + 1]; /* const */
+    bool is_zero[MODA_LISTS_CLASSES + 1]; /* the list's blocks, but for their links */
+};
+
+static moda_lists moda_lists_none; /* never written */
+static moda_lists moda_lists_first
+    __attribute__((aligned(MODA_CACHE_LINE))); /* of the process's first thread */
+
+/* moda_lists_none: before the thread's first allocation, near its end, in a handler that has interrupted us. */
+static MODA_TLS moda_lists *moda_lists_of_thread = &moda_lists_none;
+static MODA_TLS bool moda_lists_are_over; /* the thread ends, and gets none any more */
+
+/* size: up to MODA_SMALL_MAX. */
+MODA_INLINE size_t moda_lists_class(const moda_lists *lists, size_t size) {
+    return lists->class_of[size];
+}
+
+MODA_INLINE size_t moda_lists_block_size(const moda_lists *lists, size_t class) {
+    return (size_t)(lists->step[class] >> MODA_WORD_SHIFT);
+}
+
+/* Takes the block that the class's list begins with. Its link to the next one is the first word that a malloc reads of it:
+ * on a heap larger than the caches a miss, and the one that programs wait for. So the next one's is asked for a malloc
+ * ahead (an instruction; clang's whole time 0.983 of what it is without, z3's 0.989, churn that fits no cache 0.979). */
+MODA_INLINE void moda_lists_pop(moda_lists *lists, size_t class, void *block) {
+    void *next = moda_block_next(block);
+    moda_prefetch(next);
+    lists->free[class] = next;
+}
+
+/* A class's list is empty, and gets what the page has. Its first block, which is to be popped; or NULL. */
+MODA_INLINE void *moda_lists_take_over(moda_lists *lists, size_t class, moda_page *page) {
+    void *block = moda_page_take_list(page, &lists->is_zero[class]);
+    lists->free[class] = block;
+    return block;
+}
+
+/* A block of any size from the thread's own heap. */
+MODA_INLINE void *moda_lists_malloc(moda_heap *heap, size_t size) {
+    moda_lists *lists = moda_lists_of_thread;
+    const size_t class = size <= MODA_SMALL_MAX ? moda_lists_class(lists, size) : 0;
+    if (class != 0) {
+        void *block = lists->free[class];
+        if (!block) {
+            block = moda_lists_take_over(lists, class, moda_heap_small_page(heap, size));
+        }
+        if (moda_likely(block)) {
+            moda_lists_pop(lists, class, block);
+            return block;
+        }
+    }
+    return moda_heap_malloc(heap, size);
+}
+
+static MODA_COLD void moda_lists_give_back(void) {
+    moda_lists *lists = moda_lists_of_thread;
+    for (size_t class = 1; class <= MODA_LISTS_CLASSES; class ++) {
+        void *list = lists->free[class];
+        if (list) {
+            lists->free[class] = NULL;
+            moda_page_give_list_back(moda_page_of(list), list);
+        }
+    }
+}
+
+static MODA_COLD void moda_lists_set_shard(moda_shard *shard) {
+    if (moda_lists_of_thread != &moda_lists_none) {
+        moda_lists_of_thread->shard = shard;
+    }
+}
+
+static MODA_COLD void moda_lists_fill_in(moda_lists *lists, moda_shard *shard) {
+    memset(lists, 0, sizeof *lists);
+    lists->shard = shard;
+    size_t class = 0;
+    for (size_t size = 1, block_size = 0; size <= MODA_SMALL_MAX; size++) {
+        if (size > block_size) {
+            block_size = moda_block_size_for_small(size);
+            lists->step[++class] = moda_shard_step(block_size, 0);
+        }
+        lists->class_of[size] = (uint8_t) class;
+    }
+    moda_check(class == MODA_LISTS_CLASSES);
+}
+
+/* The thread has its heap, and now its lists. Without, if there is no memory for them, all goes by the slow path. */
+static MODA_COLD void moda_lists_begin(moda_heap *heap, moda_shard *shard) {
+    static bool is_first_taken;
+    if (MODA_IS_CHECKED || moda_lists_are_over || !moda_process_watch_lists()) {
+        return;
+    }
+    if (moda_lists_of_thread == &moda_lists_none) {
+        const bool is_first = !__atomic_exchange_n(&is_first_taken, true, __ATOMIC_RELAXED);
+        moda_lists *lists = is_first ? &moda_lists_first : moda_heap_malloc(heap, sizeof *lists);
+        if (!lists) {
+            return;
+        }
+        moda_lists_fill_in(lists, shard);
+        moda_heap_set_lists(heap, lists);
+        moda_lists_of_thread = lists;
+    }
+}
+
+/* Before mimalloc gives up the thread's heap. */
+static MODA_COLD void moda_lists_end(void) {
+    moda_lists_are_over = true;
+    moda_lists *lists = moda_lists_of_thread;
+    if (lists == &moda_lists_none) {
+        return;
+    }
+    moda_lists_give_back();
+    moda_lists_of_thread = &moda_lists_none;
+    moda_heap_set_lists(moda_heap_of_thread(), NULL); /* it is live: lists are gone before it is */
+    if (lists != &moda_lists_first) {
+        moda_block_free(lists);
+    }
+}
