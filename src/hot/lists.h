@@ -107,12 +107,10 @@ static MODA_COLD void moda_lists_fill_in(moda_lists *lists, moda_shard *shard) {
     memset(lists, 0, sizeof *lists);
     lists->shard = shard;
     size_t class = 0;
-    for (size_t size = 1, block_size = 0; size <= MODA_SMALL_MAX; size++) {
-        if (size > block_size) {
-            block_size = moda_block_size_for_small(size);
-            lists->step[++class] = moda_shard_step(block_size, 0);
-        }
-        lists->class_of[size] = (uint8_t) class;
+    for (size_t size = 1, last; size <= MODA_SMALL_MAX; size = last + 1) {
+        last = moda_block_size_for_small(size);
+        lists->step[++class] = moda_shard_step(last, 0);
+        memset(&lists->class_of[size], (int)class, last - size + 1);
     }
     moda_check(class == MODA_LISTS_CLASSES);
 }
