@@ -222,34 +222,42 @@ MODA_INLINE void *moda_block_next(const void *block) {
     return *(void *const *)block;
 }
 
-/* Takes a page's free list from it, or, if it has none, what its own thread has freed, as the generic path would: the page
- * then has all these blocks in use. Other threads' frees are left to the generic path. NULL if there is none. (The count
- * comes first: who is interrupted here, by a handler that is left by longjmp, has lost blocks, and not any twice.) */
+/* Two lists as one: as many blocks are looked at as the shorter one has. */
+MODA_INLINE mi_block_t *moda_blocks_join(mi_block_t *a, mi_block_t *b) {
+    mi_block_t *in_a = a, *in_b = b;
+    while (moda_block_next(in_a) && moda_block_next(in_b)) {
+        in_a = moda_block_next(in_a);
+        in_b = moda_block_next(in_b);
+    }
+    if (!moda_block_next(in_a)) {
+        *(void **)in_a = b;
+        return a;
+    }
+    *(void **)in_b = a;
+    return b;
+}
+
+/* Takes all free blocks of a page from it: its free list, and what its own thread has freed (the generic path would take
+ * that only when the list has run out). The page then has all its blocks in use. Other threads' frees are left to the
+ * generic path. NULL if there is none. (In this order: who is interrupted here, by a handler that is left by longjmp, has
+ * lost blocks, and not any twice.) */
 MODA_INLINE void *moda_page_take_list(moda_page *page, bool *is_zero) {
     mi_block_t *const list = page->free;
     mi_block_t *const freed = page->local_free;
-    if (moda_likely(!list)) {
-        if (moda_unlikely(!freed)) {
-            return NULL;
-        }
-        page->used = page->capacity;
-        __atomic_signal_fence(__ATOMIC_SEQ_CST);
-        page->local_free = NULL;
-        page->retire_expire = 0;
-        *is_zero = false;
-        return freed;
+    if (moda_unlikely(!list && !freed)) {
+        return NULL; /* it may be the shared empty page, which is not written */
     }
-    if (moda_likely(!freed)) {
-        page->used = page->capacity;
-    } else {
-        for (const mi_block_t *block = list; block; block = moda_block_next(block)) {
-            page->used++;
-        }
-    }
+    page->used = page->capacity;
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     page->free = NULL;
-    *is_zero = moda_page_is_zero(page);
-    return list;
+    page->local_free = NULL;
+    page->retire_expire = 0;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    *is_zero = !freed && moda_page_is_zero(page);
+    if (moda_unlikely(list && freed)) { /* a block of a full page, say, that another thread has freed */
+        return moda_blocks_join(list, freed);
+    }
+    return list ? list : freed;
 }
 
 /* What is left of such a list is free in its page again. */
