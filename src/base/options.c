@@ -13,8 +13,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#define PREFIX "MOD_ALLOC_"
+#define PREFIX_BYTES (sizeof PREFIX - 1)
 #define PATH_BYTES 4096
 #define NAME_BYTES 64
+#define NEARLY 2       /* letters between a name and the one that was meant */
 #define SHOWN_BYTES 80 /* of a bad value */
 
 struct moda_options moda_options;
@@ -151,7 +154,7 @@ bool moda_option_parse(const moda_option *option, const char *text, uint64_t *va
     return parse_any(option, text, value) && *value >= option->minimum && *value <= option->maximum;
 }
 
-/* ---- bad values ---- */
+/* ---- bad values and names ---- */
 
 static void put_value(moda_sink *sink, const moda_option *option, uint64_t value) {
     if (option->kind == MODA_OPTION_choice) {
@@ -211,6 +214,18 @@ MODA_COLD static void complain_of_path(const moda_option *option, const char *te
     moda_sink_flush(&sink);
 }
 
+MODA_COLD static void complain_of_name(const char *variable, const char *meant) {
+    char line[512];
+    moda_sink sink;
+    moda_sink_to_fd(&sink, STDERR_FILENO, line, sizeof line);
+    moda_sink_text(&sink, "mod-alloc: ");
+    put_foreign(&sink, variable);
+    moda_sink_text(&sink, " is unknown, did you mean ");
+    moda_sink_text(&sink, meant);
+    moda_sink_text(&sink, "; ignored\n");
+    moda_sink_flush(&sink);
+}
+
 /* ---- reading ---- */
 
 static void take_number(const moda_option *option, uint64_t *number, const char *text) {
@@ -236,9 +251,6 @@ static void take_number(const moda_option *option, uint64_t *number, const char 
 
 static void take(size_t index, const char *text, bool is_secure) {
     const moda_option *const option = &moda_option_list[index];
-    if (text[0] == '\0') {
-        return; /* as if not set */
-    }
     if (option->kind != MODA_OPTION_path) {
         take_number(option, &values[index].number, text);
         return;
@@ -255,18 +267,66 @@ static void take(size_t index, const char *text, bool is_secure) {
     values[index].path = paths[index];
 }
 
+/* How many letters changed, added or left out make one of the other; capitals and small ones are the same. More than
+ * NEARLY is NEARLY + 1. */
+static unsigned letters_between(const char *text, size_t length, const char *name) {
+    unsigned char row[NAME_BYTES]; /* of the text so far, to each beginning of the name */
+    const size_t name_length = strlen(name);
+    if (name_length >= NAME_BYTES || length > name_length + NEARLY || name_length > length + NEARLY) {
+        return NEARLY + 1;
+    }
+    for (size_t k = 0; k <= name_length; k++) {
+        row[k] = (unsigned char)k;
+    }
+    for (size_t i = 0; i < length; i++) {
+        unsigned char diagonal = row[0];
+        row[0] = (unsigned char)(i + 1);
+        for (size_t k = 0; k < name_length; k++) {
+            unsigned char best = (unsigned char)(diagonal + (lower(text[i]) != lower(name[k])));
+            best = row[k] < best ? (unsigned char)(row[k] + 1) : best;
+            best = row[k + 1] < best ? (unsigned char)(row[k + 1] + 1) : best;
+            diagonal = row[k + 1];
+            row[k + 1] = best;
+        }
+    }
+    return row[name_length] <= NEARLY ? row[name_length] : NEARLY + 1;
+}
+
+/* A name that is not in the list may be another's, of a build for one; but not where it is nearly one of ours. */
+MODA_COLD static void consider_unknown(const char *variable, size_t length) {
+    const char *meant = NULL;
+    unsigned nearest = NEARLY + 1;
+    for (size_t i = 0; i < moda_option_list_length; i++) {
+        const char *const name = moda_option_list[i].name;
+        const unsigned letters =
+            letters_between(variable + PREFIX_BYTES, length - PREFIX_BYTES, name + PREFIX_BYTES);
+        if (letters < nearest) {
+            nearest = letters;
+            meant = name;
+        }
+    }
+    if (meant != NULL) {
+        complain_of_name(variable, meant);
+    }
+}
+
 /* One "NAME=VALUE" of the environment. */
 static void take_variable(const char *variable, bool is_secure) {
-    if (strncmp(variable, "MOD_ALLOC_", 10) != 0) {
+    if (strncmp(variable, PREFIX, PREFIX_BYTES) != 0) {
         return;
     }
     const size_t length = strcspn(variable, "=");
+    if (variable[length] == '\0' || variable[length + 1] == '\0') {
+        return; /* an empty value: as if not set */
+    }
     for (size_t i = 0; i < moda_option_list_length; i++) {
         const char *const name = moda_option_list[i].name;
-        if (variable[length] == '=' && strlen(name) == length && memcmp(name, variable, length) == 0) {
+        if (strlen(name) == length && memcmp(name, variable, length) == 0) {
             take(i, variable + length + 1, is_secure);
+            return;
         }
     }
+    consider_unknown(variable, length);
 }
 
 /* libc's own pointer to the environment is not set yet when an executable's preinit functions, or ld.so

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Every row of options.def is parsed as its kind says; a bad value is told in one line and never stops the
- * program; a set-user-ID program lets no variable name a file.
+ * Every row of options.def is parsed as its kind says; a bad value, and a name that is nearly one of ours, is told
+ * in one line and never stops the program; a set-user-ID program lets no variable name a file.
  */
 #include "base/options.h"
 #include "captured.h"
@@ -158,6 +158,81 @@ Test(base_options, a_path_that_is_too_long_is_told_and_not_cut) {
     cr_assert_not_null(freopen("/dev/null", "w", stderr));
     READ(variable);
     cr_expect_null(moda_options.profile);
+}
+
+/* ---- names that are not in the list ---- */
+
+struct name {
+    char variable[64];
+    char meant[32]; /* "" = not a word is said */
+};
+
+ParameterizedTestParameters(base_options, a_name_that_is_nearly_one_is_told) {
+    static struct name rows[] = {
+        {"MOD_ALLOC_SAMPEL=1", "MOD_ALLOC_SAMPLE"},
+        {"MOD_ALLOC_SAMPLES=1", "MOD_ALLOC_SAMPLE"},
+        {"MOD_ALLOC_SAMPL=1", "MOD_ALLOC_SAMPLE"},
+        {"MOD_ALLOC_SMPL=1", "MOD_ALLOC_SAMPLE"},
+        {"MOD_ALLOC_sample=1", "MOD_ALLOC_SAMPLE"},
+        {"MOD_ALLOC_Smapl=1", ""}, /* three */
+        {"MOD_ALLOC_SAMPLE_X=1", "MOD_ALLOC_SAMPLE"},
+        {"MOD_ALLOC__SAMPLE=1", "MOD_ALLOC_SAMPLE"},
+        {"MOD_ALLOC_PROFLIE=/tmp/x", "MOD_ALLOC_PROFILE"},
+        {"MOD_ALLOC_STAT=stderr", "MOD_ALLOC_STATS"},
+        {"MOD_ALLOC_FRAME=9", "MOD_ALLOC_FRAMES"},
+        {"MOD_ALLOC_SED=9", "MOD_ALLOC_SEED"},
+        {"MOD_ALLOC_SHORTLIVED=1ms", "MOD_ALLOC_SHORT_LIVED"},
+        {"MOD_ALLOC_SHORT_LIFE=1ms", "MOD_ALLOC_SHORT_LIVED"},
+        {"MOD_ALLOC_LIFETIME=all", "MOD_ALLOC_LIFETIMES"},
+        {"MOD_ALLOC_SAMPLE_RATE=1", ""},
+        {"MOD_ALLOC_SAMPEL=", ""},
+        {"MOD_ALLOC_SAMPEL", ""},
+        {"MOD_ALLOC_=1", ""},
+        {"MOD_ALLOC_X=1", ""},
+        {"MOD_ALLOC_MIMALLOC_DIR=/tmp", ""},
+        {"MOD_ALLOC_ASSERTS=full", ""},
+        {"MOD_ALLOC_VERSION=1", ""},
+        {"MOD_ALLOC_LIBRARY=/tmp/x.so", ""},
+        {"MOD_ALLOC_PLAIN=/tmp/x.so", ""},
+        {"MOD_ALLOC_A_NAME_THAT_IS_LONGER_THAN_ANY_OF_OURS_SAMPLE=1", ""},
+        {"mod_alloc_sample=1", ""},
+        {"MOD_ALOC_SAMPLE=1", ""},
+    };
+    return cr_make_param_array(struct name, rows, sizeof rows / sizeof *rows);
+}
+
+ParameterizedTest(struct name *row, base_options, a_name_that_is_nearly_one_is_told) {
+    const captured result = capture_stderr(read_one, row->variable);
+    char line[160] = "";
+    if (row->meant[0] != '\0') {
+        snprintf(line, sizeof line, "mod-alloc: %s is unknown, did you mean %s; ignored\n", row->variable,
+                 row->meant);
+    }
+    cr_expect_str_eq(result.text, line, "%s: '%s', expected '%s'", row->variable, result.text, line);
+}
+
+static void read_each_by_its_name(void *unused) {
+    (void)unused;
+    char variable[64];
+    for (size_t i = 0; i < moda_option_list_length; i++) {
+        snprintf(variable, sizeof variable, "%s=%s", moda_option_list[i].name,
+                 moda_option_list[i].kind == MODA_OPTION_choice ? "x" : "1");
+        READ(variable);
+    }
+}
+
+Test(base_options, each_name_of_the_list_is_known_and_an_unknown_one_changes_nothing) {
+    const captured result = capture_stderr(read_each_by_its_name, NULL);
+    cr_expect(strstr(result.text, "unknown") == NULL, "%s", result.text);
+    cr_assert_not_null(freopen("/dev/null", "w", stderr));
+    READ("MOD_ALLOC_FRAME=9", "MOD_ALLOC_FRAMES=8", "MOD_ALLOC_FRAMESS=7");
+    cr_expect_eq(moda_options.frames, 8);
+}
+
+Test(base_options, an_unknown_name_carries_no_control_characters) {
+    const captured result = capture_stderr(read_one, (char[]){"MOD_ALLOC_SAMPL\x1b=\n1"});
+    cr_expect_str_eq(result.text,
+                     "mod-alloc: MOD_ALLOC_SAMPL?=?1 is unknown, did you mean MOD_ALLOC_SAMPLE; ignored\n");
 }
 
 /* ---- where they come from ---- */

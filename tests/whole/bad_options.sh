@@ -1,12 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 #
-# bad_options.sh PROGRAM LIBRARY|- OPTIONS.DEF - each variable with a bad value: one line on stderr that names the
-# variable and the value, and the program runs as ever. Good values: not a word.
+# bad_options.sh PROGRAM LIBRARY|- OPTIONS.DEF [MOD-ALLOC] - each variable with a bad value: one line on stderr that names
+# the variable and the value, and the program runs as ever; so does one whose name is nearly right. Good values, names of
+# others, and what mod-alloc sets itself: not a word.
 set -u
 program=$1
 library=$2
 list=$3
+command=${4:-}
 failed=0
 err=$(mktemp) || exit 1
 trap 'rm -f "$err"' EXIT
@@ -77,6 +79,29 @@ good MOD_ALLOC_UNWIND tables
 good MOD_ALLOC_FRAMES 512
 bad MOD_ALLOC_FRAMES 513
 bad MOD_ALLOC_BUCKETS 63
+
+# a name that is nearly one of ours
+while read -r name rest; do
+    bad "${name}S" 1
+    bad "${name%?}" 1
+    grep -q "did you mean $name; ignored" "$err" || fail "${name%?}: $name is not what was meant: $(cat "$err")"
+    good "$name" ''
+done << LIST
+$options
+LIST
+bad MOD_ALLOC_SAMPEL 1
+bad MOD_ALLOC_sample 1
+good MOD_ALLOC_SAMPEL ''
+for name in MIMALLOC_DIR ASSERTS VERSION LIBRARY PLAIN BENCH_LOOPS X; do
+    good MOD_ALLOC_$name 1
+done
+
+# what the command sets for its programs, all of its options at once
+if [ -n "$command" ]; then
+    "$command" run --quiet --library="$library" --sample=4K --seed=1 --frames=9 --buckets=64 --memory=1M --unwind=fp \
+        --short-lived=1ms "$program" > /dev/null 2> "$err"
+    [ $? -eq 42 ] && ! grep -q MOD_ALLOC "$err" || fail "mod-alloc run: $(cat "$err")"
+fi
 
 # two bad ones: a line each
 run MOD_ALLOC_SAMPLE=banana MOD_ALLOC_FRAMES=pear
