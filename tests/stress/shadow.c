@@ -2,8 +2,9 @@
  *
  * shadow.c - the allocator against a model that keeps its own books.
  *
- * Several threads do random operations of the whole family over all size ranges, hand blocks to each other,
- * free what others allocated, and, in some rounds, end and are replaced. Each counts what it asked for, what it
+ * Several threads do random operations of the whole family, and of operator new and delete by the C++ ABI's names, over
+ * all size ranges, hand blocks to each other, resize and free what others allocated, and, in some rounds, end and are
+ * replaced. Each counts what it asked for, what it
  * got and what it freed. After each round all threads stand still and the sum of the books must equal all
  * counters: alloc_count, free_count, total, current, live and requested exactly; the peak not above what the
  * books allow, nor lower than what stood at the end of a round, less the header's slack. Then all of them only
@@ -25,14 +26,40 @@ typedef struct {
     char padding[80];
 } books;
 
+/* How a block may end. */
+typedef enum { FREE, FREE_SIZED, FREE_ALIGNED_SIZED, DELETE, DELETE_ARRAY } ending;
+
 typedef struct {
     unsigned char *p;
-    size_t asked;
-    uint64_t block; /* as counted */
+    size_t asked, alignment; /* 16: no more than any block's */
+    uint64_t block;          /* as counted */
     unsigned lock;
     unsigned char fill;
-    bool is_over_aligned;
+    unsigned char ending;
 } slot;
+
+/* Not in each libc, and found without a C++ library: size_t is m, an alignment St11align_val_t. */
+#define FORM(result, name, parameters, symbol) result name parameters __asm__(symbol) __attribute__((weak))
+FORM(void, shadow_free_sized, (void *, size_t), "free_sized");
+FORM(void, shadow_free_aligned_sized, (void *, size_t, size_t), "free_aligned_sized");
+FORM(void, shadow_cfree, (void *), "cfree");
+FORM(void *, new_one, (size_t), "_Znwm");
+FORM(void *, new_array, (size_t), "_Znam");
+FORM(void *, new_one_aligned, (size_t, size_t), "_ZnwmSt11align_val_t");
+FORM(void *, new_array_aligned, (size_t, size_t), "_ZnamSt11align_val_t");
+FORM(void, delete_one, (void *), "_ZdlPv");
+FORM(void, delete_one_sized, (void *, size_t), "_ZdlPvm");
+FORM(void, delete_one_nothrow, (void *, const void *), "_ZdlPvRKSt9nothrow_t");
+FORM(void, delete_one_aligned, (void *, size_t), "_ZdlPvSt11align_val_t");
+FORM(void, delete_one_sized_aligned, (void *, size_t, size_t), "_ZdlPvmSt11align_val_t");
+FORM(void, delete_one_aligned_nothrow, (void *, size_t, const void *), "_ZdlPvSt11align_val_tRKSt9nothrow_t");
+FORM(void, delete_array, (void *), "_ZdaPv");
+FORM(void, delete_array_sized, (void *, size_t), "_ZdaPvm");
+FORM(void, delete_array_nothrow, (void *, const void *), "_ZdaPvRKSt9nothrow_t");
+FORM(void, delete_array_aligned, (void *, size_t), "_ZdaPvSt11align_val_t");
+FORM(void, delete_array_sized_aligned, (void *, size_t, size_t), "_ZdaPvmSt11align_val_t");
+FORM(void, delete_array_aligned_nothrow, (void *, size_t, const void *),
+     "_ZdaPvSt11align_val_tRKSt9nothrow_t");
 
 static slot slots[SLOTS];
 static books book[THREADS_MAX];
@@ -93,62 +120,136 @@ static uint64_t thread_total(void) {
     return stats.total_bytes;
 }
 
-static void allocate(slot *s, books *b, uint64_t *state) {
-    const size_t size = random_size(state);
-    const unsigned way = (unsigned)(whole_random(state) % 16);
-    unsigned char *p = NULL;
-    uint64_t before = 0;
-    s->is_over_aligned = way >= 12 && way < 15;
-    if (s->is_over_aligned) {
-        before = thread_total();
-        const size_t alignment = (size_t)32 << whole_random(state) % (way == 14 ? 12 : 5);
-        if (way == 12) {
-            NEED(posix_memalign((void **)&p, alignment, size) == 0, "posix_memalign(%zu, %zu)", alignment,
-                 size);
-        } else {
-            p = way == 13 ? aligned_alloc(alignment, size) : memalign(alignment, size);
-        }
-        NEED(p != NULL && (uintptr_t)p % alignment == 0, "%zu bytes aligned to %zu: %p", size, alignment,
-             (void *)p);
-        s->block = thread_total() - before;
-        NEED(s->block >= size, "%zu bytes aligned to %zu count as %" PRIu64, size, alignment, s->block);
-    } else {
-        p = way < 2   ? calloc(1, size)
-            : way < 4 ? realloc(NULL, size)
-            : way < 5 ? reallocarray(NULL, size, 1)
-                      : malloc(size);
-        NEED(p != NULL, "no block of %zu bytes", size);
-        s->block = malloc_usable_size(p);
-        NEED(s->block >= size, "usable size %" PRIu64 " of %zu", s->block, size);
-        if (way < 2 && size > 0) {
-            check_filled(p, size, 0, "calloc");
-        }
+/* Of malloc's own alignment. */
+static unsigned char *allocate_plain(slot *s, size_t size, unsigned way) {
+    unsigned char *p;
+    s->ending = way < 12 ? FREE_SIZED : way < 14 ? DELETE : DELETE_ARRAY;
+    s->alignment = 16;
+    p = way < 2    ? calloc(1, size)
+        : way < 4  ? realloc(NULL, size)
+        : way < 5  ? reallocarray(NULL, size, 1)
+        : way < 12 ? malloc(size)
+        : way < 14 ? new_one(size)
+                   : new_array(size);
+    NEED(p != NULL, "no block of %zu bytes", size);
+    if (way < 2 && size > 0) {
+        check_filled(p, size, 0, "calloc");
     }
-    NEED((uintptr_t)p % 16 == 0, "%zu bytes at %p", size, (void *)p);
+    s->block = malloc_usable_size(p);
+    return p;
+}
+
+static unsigned char *allocate_aligned(slot *s, size_t *size, unsigned way, uint64_t *state) {
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const uint64_t before = thread_total();
+    void *p = NULL;
+    size_t alignment = (size_t)32 << whole_random(state) % (way == 1 ? 12 : 5);
+    if (way == 1 && largest >= 24 && whole_random(state) % 200 == 0) {
+        alignment = (size_t)16 << 20;
+    }
+    s->ending = FREE;
+    switch (way) {
+    case 0:
+        NEED(posix_memalign(&p, alignment, *size) == 0, "posix_memalign(%zu, %zu)", alignment, *size);
+        break;
+    case 1: p = memalign(alignment, *size); break;
+    case 2:
+        p = valloc(*size);
+        alignment = page;
+        break;
+    case 3:
+        p = pvalloc(*size);
+        alignment = page;
+        *size = (*size + page - 1) & ~(page - 1);
+        break;
+    case 4:
+        p = new_one_aligned(*size, alignment);
+        s->ending = DELETE;
+        break;
+    case 5:
+        p = new_array_aligned(*size, alignment);
+        s->ending = DELETE_ARRAY;
+        break;
+    default: p = aligned_alloc(alignment, *size); s->ending = FREE_ALIGNED_SIZED;
+    }
+    NEED(p != NULL && (uintptr_t)p % alignment == 0, "%zu bytes aligned to %zu: %p", *size, alignment, p);
+    s->alignment = alignment;
+    s->block = thread_total() - before;
+    return p;
+}
+
+static void take(slot *s, unsigned char *p, size_t size, const char *where) {
+    const size_t usable = malloc_usable_size(p);
+    NEED((uintptr_t)p % 16 == 0, "%s: %zu bytes at %p", where, size, (void *)p);
+    NEED(usable >= size && s->block >= usable, "%s: %zu bytes aligned to %zu: usable %zu, counted %" PRIu64,
+         where, size, s->alignment, usable, s->block);
+    s->p = p;
     s->asked = size;
-    s->fill = (unsigned char)(whole_random(state) | 1);
+    if (usable > 0) {
+        p[usable - 1] = s->fill; /* all of it is the program's */
+    }
     if (size > 0) {
         fill(p, size, s->fill);
     }
-    s->p = p;
+}
+
+static void allocate(slot *s, books *b, uint64_t *state) {
+    size_t size = random_size(state);
+    const unsigned way = (unsigned)(whole_random(state) % 24);
+    unsigned char *p = way < 16 ? allocate_plain(s, size, way) : allocate_aligned(s, &size, way - 16, state);
+    s->fill = (unsigned char)(whole_random(state) | 1);
+    take(s, p, size, "allocate");
     b->alloc_count++;
     b->total += (int64_t)s->block;
     b->requested += (int64_t)size;
 }
 
+/* What is too much gives NULL, counts nothing and leaves the block as it is. */
+static void reallocate_too_much(slot *s, uint64_t *state) {
+    errno = 0;
+    void *volatile none = whole_random(state) % 2 ? realloc(s->p, (size_t)PTRDIFF_MAX - 4096)
+                                                  : reallocarray(s->p, SIZE_MAX / 2, 3);
+    NEED(none == NULL && errno == ENOMEM, "too much: %p, errno %d", none, errno);
+    if (s->asked > 0) {
+        check_filled(s->p, s->asked, s->fill, "realloc that fails");
+    }
+}
+
 static void reallocate(slot *s, books *b, uint64_t *state) {
-    const size_t size = random_size(state) + 1;
-    if (s->is_over_aligned) { /* whether it stays is known from its address alone */
+    const unsigned way = (unsigned)(whole_random(state) % 32);
+    size_t size = way == 0 ? 0 : random_size(state) + 1;
+    unsigned char *p;
+    if (s->ending == DELETE || s->ending == DELETE_ARRAY) { /* not to be resized */
         return;
     }
-    unsigned char *p = realloc(s->p, size);
+    if (way == 1) {
+        reallocate_too_much(s, state);
+        return;
+    }
+    if (way < 8 && way > 1) { /* near what it is, so that it may stay */
+        size = s->asked - s->asked / way + 1;
+    }
+    if (way < 16) {
+        p = realloc(s->p, size);
+    } else {
+        size -= size % 4;
+        p = reallocarray(s->p, size / 4, 4);
+    }
     NEED(p != NULL, "no block of %zu bytes", size);
     const size_t kept = size < s->asked ? size : s->asked;
-    for (size_t i = 0; i < (kept < 64 ? kept : 64); i++) {
-        NEED(p[i] == s->fill, "realloc from %zu to %zu: byte %zu is %#x, expected %#x", s->asked, size, i,
-             p[i], s->fill);
+    if (kept == s->asked && kept > 0) {
+        check_filled(p, kept, s->fill, "realloc");
     }
-    const uint64_t block = malloc_usable_size(p);
+    for (size_t i = 0; i < kept; i += i < 63 ? 1 : 4096 - i % 4096) {
+        NEED(p[i] == s->fill, "realloc from %zu to %zu, aligned to %zu: byte %zu is %#x, expected %#x",
+             s->asked, size, s->alignment, i, p[i], s->fill);
+    }
+    uint64_t block = s->block; /* of one that stays, whatever its alignment */
+    if (p != s->p) {
+        block = malloc_usable_size(p);
+        s->alignment = 16;
+    }
+    s->ending = s->alignment == 16 ? FREE_SIZED : FREE; /* the size it was resized to is not its first one */
     b->alloc_count++;
     b->reallocs++;
     b->requested += (int64_t)size;
@@ -157,18 +258,46 @@ static void reallocate(slot *s, books *b, uint64_t *state) {
     } else {
         b->freed += (int64_t)(s->block - block);
     }
-    s->p = p;
-    s->asked = size;
     s->block = block;
-    fill(p, size, s->fill);
+    take(s, p, size, "realloc");
+}
+
+/* By any of the names that the way of allocation allows. */
+static void give_back(const slot *s, uint64_t *state) {
+    const unsigned way = (unsigned)(whole_random(state) % 4);
+    const bool is_aligned = s->alignment > 16;
+    if (s->ending == DELETE && is_aligned) {
+        way == 0   ? delete_one_aligned(s->p, s->alignment)
+        : way == 1 ? delete_one_aligned_nothrow(s->p, s->alignment, NULL)
+                   : delete_one_sized_aligned(s->p, s->asked, s->alignment);
+    } else if (s->ending == DELETE) {
+        way == 0   ? delete_one(s->p)
+        : way == 1 ? delete_one_nothrow(s->p, NULL)
+                   : delete_one_sized(s->p, s->asked);
+    } else if (s->ending == DELETE_ARRAY && is_aligned) {
+        way == 0   ? delete_array_aligned(s->p, s->alignment)
+        : way == 1 ? delete_array_aligned_nothrow(s->p, s->alignment, NULL)
+                   : delete_array_sized_aligned(s->p, s->asked, s->alignment);
+    } else if (s->ending == DELETE_ARRAY) {
+        way == 0   ? delete_array(s->p)
+        : way == 1 ? delete_array_nothrow(s->p, NULL)
+                   : delete_array_sized(s->p, s->asked);
+    } else if (way == 0 && s->ending == FREE_SIZED) {
+        shadow_free_sized(s->p, s->asked);
+    } else if (way == 0 && s->ending == FREE_ALIGNED_SIZED) {
+        shadow_free_aligned_sized(s->p, s->alignment, s->asked);
+    } else if (way == 1) {
+        shadow_cfree(s->p);
+    } else {
+        free(s->p);
+    }
 }
 
 static void release(slot *s, books *b, uint64_t *state) {
     if (s->asked > 0) {
         check_filled(s->p, s->asked, s->fill, "free");
     }
-    free(s->p);
-    (void)state;
+    give_back(s, state);
     s->p = NULL;
     b->free_count++;
     b->freed += (int64_t)s->block;
@@ -405,14 +534,13 @@ int main(int count, char **argument) {
         churn(churned);
     }
     const mod_alloc_stats before = whole_now();
-    int64_t blocks = 0, bytes = 0;
+    books last = {0};
     for (int i = 0; i < SLOTS; i++) {
         if (slots[i].p != NULL) {
-            blocks++;
-            bytes += (int64_t)slots[i].block;
-            free(slots[i].p);
+            release(&slots[i], &last, &seed);
         }
     }
-    CHECK_CHANGE("the end", before, .free_count = blocks, .current_bytes = -bytes, .live_count = -blocks);
+    CHECK_CHANGE("the end", before, .free_count = last.free_count, .current_bytes = -last.freed,
+                 .live_count = -last.free_count);
     return whole_end();
 }
