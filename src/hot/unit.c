@@ -36,6 +36,7 @@
 #include "base/compiler.h"
 #include "base/fatal.h"
 #include "entry/api.h"
+#include "entry/cxx_library.h"
 #include "entry/exit.h"
 #include "mod_alloc.h"
 #include "os/os.h"
