@@ -9,7 +9,8 @@ packages_build="build-essential cmake ninja-build pkg-config git ca-certificates
 packages_quickstart="python3"
 packages_test="libcriterion-dev clang libclang-rt-14-dev llvm-14 clang-format-14 clang-tidy-14
     gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user
-    valgrind gdb libunwind-dev libbenchmark-dev sqlite3 python3 perl jq lua5.4 libxml2-utils"
+    valgrind gdb libunwind-dev libbenchmark-dev sqlite3 python3 perl jq lua5.4 libxml2-utils
+    libpython3.11-testsuite redis-server nodejs default-jdk-headless"
 
 # install_missing PACKAGE...: as root or with sudo; nothing is done where all are there.
 install_missing() {

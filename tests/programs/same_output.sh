@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # same_output.sh CASE LIBRARY [SAMPLE...] - a real program's output and exit status are the same under LD_PRELOAD as without, with
-# sampling off, by default, and of every allocation. Each run has a fresh folder of its own as the current one. Exit
-# status 77: the program is not here.
+# sampling off, by default, and of every allocation. Each run has a fresh folder of its own as the current one; of a run
+# that differs, the ends of the *.log files there are shown. Exit status 77: the program is not here.
 set -u
 case=$1
 library=$2
@@ -11,6 +11,7 @@ shift 2
 [ $# -gt 0 ] || set -- 0 512K 1
 top=$(mktemp -d) || exit 1
 trap 'rm -rf "$top"' EXIT
+trap 'exit 1' HUP INT TERM
 samples=$*
 
 need() {
@@ -26,6 +27,12 @@ on() {
     else
         "$@"
     fi
+}
+
+# become PROGRAM...: the same in this shell's place, so that what is started with & has $! as its process id
+become() {
+    [ -z "$sample" ] || exec env LD_PRELOAD="$library" MOD_ALLOC_SAMPLE="$sample" "$@"
+    exec "$@"
 }
 
 # ---- the cases: need what they need, then run_CASE writes what is compared to stdout ----
@@ -55,17 +62,30 @@ print(subprocess.run([sys.executable, "-c", "print(6 * 7)"], capture_output=True
 '
 }
 
-# python's own tests, where the distribution ships them
+# python's own tests, where the distribution ships them: what became of each. python_tests is all of four files; the two
+# others are quick: without those that wait for timeouts, and those that run again with select for poll.
 need_python_tests() {
-    need python3
-    for test in test_json test_dict test_threading test_subprocess; do
-        python3 -c "import test.$test" > /dev/null 2>&1 || { echo "python3 has no test.$test"; exit 77; }
+    for python in python3 /usr/bin/python3; do
+        command -v $python > /dev/null 2>&1 || continue
+        $python -c 'import test.test_json, test.test_dict, test.test_threading, test.test_subprocess' > /dev/null 2>&1 && return
     done
+    echo "no python3 here has its tests"
+    exit 77
 }
-run_python_tests() {
-    on python3 -m test test_json test_dict test_threading test_subprocess > log 2>&1
+need_python_data_tests() { need_python_tests; }
+need_python_process_tests() { need_python_tests; }
+run_python_tests() { python_tests test_json test_dict test_threading test_subprocess; }
+run_python_data_tests() { python_tests test_json test_dict; }
+run_python_process_tests() { python_tests -i '*timeout*' -i '*NoPoll*' test_threading test_subprocess; }
+python_tests() {
+    export TMPDIR="$PWD"
+    on $python -m test --junit-xml results.xml "$@" > python.log 2>&1 < /dev/null
     echo "status $?"
-    grep -E '^(Result|.* failed:|    test_)' log | sed -e 's/ in [0-9.]* .*//'
+    $python -c '
+import xml.etree.ElementTree
+for case in xml.etree.ElementTree.parse("results.xml").iter("testcase"):
+    print(case.get("name"), *sorted({part.tag for part in case} - {"system-out", "system-err"}))
+' | sort
 }
 
 need_git() { need git; }
@@ -155,61 +175,124 @@ CODE
 }
 
 need_redis() { need redis-server redis-benchmark redis-cli; }
-run_redis() {
-    port=$((20000 + $$ % 20000))
-    on redis-server --port $port --bind 127.0.0.1 --save '' --appendonly no --daemonize no > server.log 2>&1 &
+# start_redis: the server, on a socket in this folder; it ends with the shell that has started it, if not before
+start_redis() {
+    become redis-server --port 0 --unixsocket socket --save '' --appendonly no --daemonize no > server$1.log 2>&1 &
     server=$!
+    trap 'kill -KILL $server 2> /dev/null' EXIT
+    trap 'exit 1' HUP INT TERM
     tries=0
-    while ! redis-cli -p $port ping > /dev/null 2>&1; do
+    while ! redis-cli -s socket ping > /dev/null 2>&1; do
         tries=$((tries + 1))
-        [ $tries -lt 200 ] || { echo "redis-server does not answer"; cat server.log; break; }
+        [ $tries -lt 600 ] || { echo "redis-server does not answer"; exit 1; }
         sleep 0.1
     done
-    on redis-benchmark -h 127.0.0.1 -p $port -n 4000 -q -t set,get,lpush,lpop,sadd,hset,zadd,mset -r 1000 > benchmark.log 2>&1
-    echo "benchmark: status $?"
-    i=0
-    while [ $i -lt 500 ]; do echo "SET name:$i value-$i-$i"; echo "LPUSH list $i"; echo "HSET hash f$i $i"; i=$((i + 1)); done |
-        on redis-cli -p $port > /dev/null
-    redis-cli -p $port get name:77
-    redis-cli -p $port llen list
-    redis-cli -p $port hlen hash
-    redis-cli -p $port lrange list 0 3
-    redis-cli -p $port shutdown nosave > /dev/null 2>&1
+}
+end_redis() {
+    redis-cli -s socket shutdown nosave > /dev/null 2>&1 || kill -KILL $server
     wait $server
     echo "server: status $?"
-    grep -iE 'crash|assert|error' server.log
+    trap - EXIT
+    grep -iE 'crash|assert|error' server$1.log
+}
+run_redis() {
+    start_redis 1
+    on redis-benchmark -s socket -n 1000 -q > benchmark.log 2>&1
+    echo "benchmark of every command: status $?"
+    redis-cli -s socket get counter:__rand_int__
+    redis-cli -s socket llen mylist
+    on redis-benchmark -s socket -n 4000 -P 8 -q -t set,get,lpush,lpop,sadd,hset,zadd,mset -r 1000 > benchmark.log 2>&1
+    echo "benchmark of many keys: status $?"
+    redis-cli -s socket flushall async
+    i=0
+    while [ $i -lt 500 ]; do echo "SET name:$i value-$i-$i"; echo "LPUSH list $i"; echo "HSET hash f$i $i"; i=$((i + 1)); done |
+        on redis-cli -s socket > /dev/null
+    redis-cli -s socket get name:77
+    redis-cli -s socket lrange list 0 3
+    redis-cli -s socket bgsave
+    while redis-cli -s socket info persistence | grep -q '^rdb_bgsave_in_progress:1'; do sleep 0.1; done
+    redis-cli -s socket info persistence | grep '^rdb_last_bgsave_status'
+    end_redis 1
+    start_redis 2
+    redis-cli -s socket dbsize
+    redis-cli -s socket llen list
+    redis-cli -s socket hlen hash
+    redis-cli -s socket get name:499
+    end_redis 2
 }
 
 need_node() { need node; }
 run_node() {
     on node -e '
-const zlib = require("zlib"), crypto = require("crypto"), { Worker, isMainThread } = require("worker_threads");
+const zlib = require("zlib"), crypto = require("crypto"), { Worker } = require("worker_threads");
 const objects = []; for (let i = 0; i < 100000; i++) objects.push({ id: i, name: "object " + i, list: [i, i * 2, i * 3] });
 const text = JSON.stringify(objects); const packed = zlib.gzipSync(Buffer.from(text));
 console.log(text.length, zlib.gunzipSync(packed).toString() === text, crypto.createHash("sha256").update(text).digest("hex"));
-const worker = new Worker("require(\"worker_threads\").parentPort.postMessage(Array.from({length: 50000}, (_, i) => i * i).reduce((a, b) => a + b))", { eval: true });
-worker.on("message", m => console.log("worker", m)); worker.on("exit", c => console.log("exit", c));
+const work = `
+const { parentPort, workerData } = require("worker_threads"), zlib = require("zlib"), crypto = require("crypto");
+const words = new Map(); for (let i = 0; i < 20000; i++) words.set("word " + (i * workerData) % 7919, i);
+const buffers = []; for (let i = 0; i < 400; i++) buffers.push(Buffer.alloc(1 + (i * 97 * workerData) % 20000, i));
+const hash = crypto.createHash("sha256"); buffers.forEach(b => hash.update(b));
+zlib.deflate(Buffer.concat(buffers), (error, packed) => {
+    const back = zlib.inflateSync(packed);
+    parentPort.postMessage([workerData, words.size, back.length, hash.digest("hex"), back.subarray(1000, 9000)]);
+});`;
+const results = []; let live = 6;
+for (let n = 1; n <= 6; n++) {
+    const worker = new Worker(work, { eval: true, workerData: n });
+    worker.on("message", m => { m[4] = crypto.createHash("md5").update(m[4]).digest("hex"); results.push(m.join(" ")); });
+    worker.on("exit", code => { if (code) results.push("exit " + code); if (--live === 0) console.log(results.sort().join("\n")); });
+}
 '
+    echo "status $?"
 }
 
-need_javac() { need javac; }
+need_javac() { need javac java; }
 run_javac() {
     cat > Main.java << 'CODE'
+import java.nio.ByteBuffer;
 import java.util.*;
+import java.util.concurrent.*;
 import java.util.stream.*;
+import java.util.zip.*;
 public class Main {
     record Point(int x, int y) {}
-    public static void main(String[] args) {
+    // Memory of malloc, not of java's heap: buffers, zlib's state; freed by whichever thread comes by.
+    static final ConcurrentLinkedQueue<Deflater> left = new ConcurrentLinkedQueue<>();
+    static long work(int n) {
+        CRC32 sum = new CRC32();
+        for (int i = 0; i < 60; i++) {
+            ByteBuffer buffer = ByteBuffer.allocateDirect(1 + (i * 977 * (n + 1)) % 60000);
+            while (buffer.hasRemaining()) buffer.put((byte) (buffer.position() * n));
+            Deflater deflater = new Deflater(1 + i % 9);
+            deflater.setInput(buffer.flip());
+            deflater.finish();
+            byte[] packed = new byte[70000];
+            sum.update(packed, 0, deflater.deflate(packed));
+            left.add(deflater);
+            Deflater another = i % 2 == 1 ? left.poll() : null;
+            if (another != null) another.end();
+        }
+        return sum.getValue();
+    }
+    public static void main(String[] args) throws Exception {
         Map<Integer, List<Point>> points = IntStream.range(0, 20000).mapToObj(i -> new Point(i % 17, i))
             .collect(Collectors.groupingBy(Point::x, TreeMap::new, Collectors.toList()));
         points.forEach((k, v) -> System.out.println(k + " " + v.size() + " " + v.get(v.size() - 1)));
+        ExecutorService threads = Executors.newFixedThreadPool(16);
+        List<Future<Long>> sums = new ArrayList<>();
+        for (int n = 0; n < 48; n++) { int m = n; sums.add(threads.submit(() -> work(m))); }
+        for (Future<Long> sum : sums) System.out.println(sum.get());
+        threads.shutdown();
+        System.gc();
     }
 }
 CODE
     on javac Main.java
     echo "status $?"
     cksum Main.class
-    command -v java > /dev/null 2>&1 && on java -XX:TieredStopAtLevel=1 Main
+    on java Main
+    echo "status $?"
 }
 
 need_tools() { need sort awk sed tar gzip bash; }
@@ -231,15 +314,19 @@ status=$?
 [ -s "$top/plain.out" ] || { echo "same_output.sh: $case writes nothing by itself: $(head -5 "$top/plain.err")" >&2; exit 1; }
 failed=0
 for sample in $samples; do
+    differs=0
     mkdir "$top/$sample" && (cd "$top/$sample" && run_$case) > "$top/$sample.out" 2> "$top/$sample.err"
     with=$?
-    [ $with -eq $status ] || { echo "$case, MOD_ALLOC_SAMPLE=$sample: status $with, without mod-alloc $status" >&2; failed=1; }
+    [ $with -eq $status ] || { echo "$case, MOD_ALLOC_SAMPLE=$sample: status $with, without mod-alloc $status" >&2; differs=1; }
     for stream in out err; do
         if ! cmp -s "$top/plain.$stream" "$top/$sample.$stream"; then
             echo "$case, MOD_ALLOC_SAMPLE=$sample: std$stream differs (< without, > with mod-alloc):" >&2
             diff "$top/plain.$stream" "$top/$sample.$stream" | head -12 >&2
-            failed=1
+            differs=1
         fi
     done
+    [ $differs -eq 0 ] && continue
+    failed=1
+    tail -n 40 "$top/$sample"/*.log >&2 2> /dev/null
 done
 exit $failed
