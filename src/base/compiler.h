@@ -17,6 +17,12 @@
 #define MODA_HIDDEN __attribute__((visibility("hidden")))
 #define MODA_EXPORT __attribute__((visibility("default")))
 #define MODA_WEAK __attribute__((weak))
+/* Called through the table that the dynamic loader fills, without a stub that jumps there. */
+#if __has_attribute(noplt)
+#define MODA_NOPLT __attribute__((noplt))
+#else
+#define MODA_NOPLT
+#endif
 #define MODA_NORETURN __attribute__((noreturn))
 #define MODA_PRINTF(text, first) __attribute__((format(printf, text, first)))
 /* Thread-local data of the preloaded library: one load from a fixed offset, no call. */

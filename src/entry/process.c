@@ -69,7 +69,7 @@ static void begin_locked(void) {
     /* Before mimalloc's, so that in each round of destructors ours runs before it. */
     has_lists_key = pthread_key_create(&lists_key, lists_end) == 0;
     moda_heap_begin_process();
-    moda_check(!has_lists_key || lists_key < moda_heap_thread_key());
+    has_lists_key = has_lists_key && lists_key < moda_heap_thread_key(); /* or there will be no lists */
     uint64_t seed = moda_options.seed;
     if (!seed) {
         seed = random_of_process(0) | 1;

@@ -10,14 +10,14 @@ golden=$2
 key=$3
 version=$4
 here=$(dirname "$0")
-functions="malloc free calloc _Znwm _ZdlPv"
+functions="malloc free calloc _Znwm _ZdlPv _ZdlPvm"
 addresses=$(nm -D --defined-only "$library" | awk -v functions=" $functions " '{
     sub(/@.*/, "", $3)
     if (index(functions, " " $3 " ")) printf "%s=%s ", $1, $3
 }')
 found=$(objdump -d --no-show-raw-insn "$library" | awk -v functions="$addresses" -f "$here/fast_path.awk" | sort)
 failed=0
-[ "$(echo "$found" | grep -c .)" -eq 5 ] || { echo "fast_path.sh: not all of $functions are in $library" >&2; echo "$found" >&2; exit 1; }
+[ "$(echo "$found" | grep -c .)" -eq 6 ] || { echo "fast_path.sh: not all of $functions are in $library" >&2; echo "$found" >&2; exit 1; }
 echo "$found" | while read -r name rest; do
     case " $rest " in
     *" calls=0 "*) ;;
