@@ -15,7 +15,7 @@
 typedef struct moda_handler_call {
     uintptr_t low, high;
     moda_heap *heap, *heap_aside;
-    struct moda_lists *lists;
+    struct moda_lists *lists, *lists_aside;
     moda_shard *shard, *shard_aside;
     uint32_t depth;
     bool guard_was_held;

@@ -11,12 +11,14 @@
  *     v
  *   lists     free[class]                             popped by malloc
  *     | moda_lists_give_back, before pages are looked at: each collection, the thread's end
+ *     | moda_lists_look, when a new page was needed: lists that nobody pops, in pages where nothing else is in use
  *     v
  *   page      local_free
  *
  * Laws
  *   1. a block in a list counts as used in its page: to mimalloc it is allocated.
- *   2. the lists are the thread's own, and go back before its heap does.
+ *   2. the lists are the thread's own, and go back before its heap does. Their memory is its slot's, and private: a child
+ *      of fork has its own.
  *   3. a signal handler that interrupts us never sees them (hot/handler.inc).
  */
 #if !defined(MI_MALLOC_VERSION)
@@ -28,17 +30,19 @@
 #define MODA_LISTS_CLASSES 20
 
 /* A thread's. The class of each size is a byte: two instructions less than to round it up first. */
-struct moda_lists {
+typedef struct moda_lists {
     void *free[MODA_LISTS_CLASSES + 1];    /* or NULL */
     uint64_t step[MODA_LISTS_CLASSES + 1]; /* const: what a malloc counts, but for the bytes asked for */
     moda_shard *shard;
     uint8_t class_of[MODA_SMALL_MAX + 1]; /* const */
     bool is_zero[MODA_LISTS_CLASSES + 1]; /* the list's blocks, but for their links */
-};
+    /* when moda_lists_look last came by: the list, and how many blocks it had, or 0 */
+    uint16_t length[MODA_LISTS_CLASSES + 1];
+    const void *seen[MODA_LISTS_CLASSES + 1];
+} __attribute__((aligned(MODA_CACHE_LINE))) moda_lists;
 
-static moda_lists moda_lists_none; /* never written */
-static moda_lists moda_lists_first
-    __attribute__((aligned(MODA_CACHE_LINE))); /* of the process's first thread */
+static moda_lists moda_lists_none;  /* never written */
+static moda_lists moda_lists_first; /* of slot 0 */
 
 /* moda_lists_none: before the thread's first allocation, near its end, in a handler that has interrupted us. */
 static MODA_TLS moda_lists *moda_lists_of_thread = &moda_lists_none;
@@ -69,6 +73,8 @@ MODA_INLINE void *moda_lists_take_over(moda_lists *lists, size_t class, moda_pag
     return block;
 }
 
+static void moda_lists_look(void);
+
 /* A block of any size from the thread's own heap. */
 MODA_INLINE void *moda_lists_malloc(moda_heap *heap, size_t size) {
     moda_lists *lists = moda_lists_of_thread;
@@ -83,7 +89,11 @@ MODA_INLINE void *moda_lists_malloc(moda_heap *heap, size_t size) {
             return block;
         }
     }
-    return moda_heap_malloc(heap, size);
+    void *block = moda_heap_malloc(heap, size);
+    if (block && size <= MODA_MEDIUM_MAX && moda_page_has_only(moda_page_of(block), 1)) {
+        moda_lists_look();
+    }
+    return block;
 }
 
 static MODA_COLD void moda_lists_give_back(void) {
@@ -92,7 +102,33 @@ static MODA_COLD void moda_lists_give_back(void) {
         void *list = lists->free[class];
         if (list) {
             lists->free[class] = NULL;
-            moda_page_give_list_back(moda_page_of(list), list);
+            moda_page_give_list_back(moda_page_of(list), list, false);
+        }
+    }
+}
+
+/* A page of another size was made, for want of memory that is free in pages of its own. So each list that has not been popped
+ * since the last time, in a page where nothing else is in use, goes back, and the page is given up: without it a thread that
+ * needs one size after another would keep a page of each (eight threads and 1 MiB at a time: 23 MiB resident, plain 14.5).
+ * One list a time is counted, unless it is the one that was. */
+static MODA_COLD void moda_lists_look(void) {
+    moda_lists *lists = moda_lists_of_thread;
+    bool has_counted = false;
+    for (size_t class = 1; class <= MODA_LISTS_CLASSES; class ++) {
+        void *list = lists->free[class];
+        if (list != lists->seen[class]) {
+            lists->seen[class] = list;
+            lists->length[class] = 0;
+        } else if (list) {
+            if (lists->length[class] == 0 && !has_counted) {
+                lists->length[class] = (uint16_t)moda_block_list_length(list);
+                has_counted = true;
+            }
+            moda_page *page = moda_page_of(list);
+            if (lists->length[class] != 0 && moda_page_has_only(page, lists->length[class])) {
+                lists->free[class] = NULL;
+                moda_page_give_list_back(page, list, true);
+            }
         }
     }
 }
@@ -115,20 +151,42 @@ static MODA_COLD void moda_lists_fill_in(moda_lists *lists, moda_shard *shard) {
     moda_check(class == MODA_LISTS_CLASSES);
 }
 
+/* Those of a slot; NULL if there is no memory. In a few pages, where each thread's own would take one. */
+static MODA_COLD moda_lists *moda_lists_of_slot(uint32_t index) {
+    enum { IN_CHUNK = 64, CHUNKS = 1024 };
+    static moda_lists *chunks[CHUNKS];
+    if (index == 0) {
+        return &moda_lists_first;
+    }
+    if (index / IN_CHUNK >= CHUNKS) {
+        return NULL;
+    }
+    moda_lists **chunk = &chunks[index / IN_CHUNK];
+    moda_lists *lists = moda_load_acquire(chunk);
+    if (!lists) {
+        moda_lists *made = moda_os_map(IN_CHUNK * sizeof *made);
+        if (!made) {
+            return NULL;
+        }
+        if (__atomic_compare_exchange_n(chunk, &lists, made, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+            lists = made;
+        } else {
+            moda_os_unmap(made, IN_CHUNK * sizeof *made);
+        }
+    }
+    return &lists[index % IN_CHUNK];
+}
+
 /* The thread has its heap, and now its lists. Without, if there is no memory for them, all goes by the slow path. */
-static MODA_COLD void moda_lists_begin(moda_heap *heap, moda_shard *shard) {
-    static bool is_first_taken;
-    if (MODA_IS_CHECKED || moda_lists_are_over || !moda_process_watch_lists()) {
+static MODA_COLD void moda_lists_begin(moda_shard *shard) {
+    if (MODA_IS_CHECKED || moda_lists_are_over || moda_lists_of_thread != &moda_lists_none
+        || shard->state == MODA_SLOT_HIDDEN || !moda_process_watch_lists()) {
         return;
     }
-    if (moda_lists_of_thread == &moda_lists_none) {
-        const bool is_first = !__atomic_exchange_n(&is_first_taken, true, __ATOMIC_RELAXED);
-        moda_lists *lists = is_first ? &moda_lists_first : moda_heap_malloc(heap, sizeof *lists);
-        if (!lists) {
-            return;
-        }
+    moda_lists *lists = moda_lists_of_slot(shard->index);
+    if (lists) {
         moda_lists_fill_in(lists, shard);
-        moda_heap_set_lists(heap, lists);
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
         moda_lists_of_thread = lists;
     }
 }
@@ -136,14 +194,6 @@ static MODA_COLD void moda_lists_begin(moda_heap *heap, moda_shard *shard) {
 /* Before mimalloc gives up the thread's heap. */
 static MODA_COLD void moda_lists_end(void) {
     moda_lists_are_over = true;
-    moda_lists *lists = moda_lists_of_thread;
-    if (lists == &moda_lists_none) {
-        return;
-    }
     moda_lists_give_back();
     moda_lists_of_thread = &moda_lists_none;
-    moda_heap_set_lists(moda_heap_of_thread(), NULL); /* it is live: lists are gone before it is */
-    if (lists != &moda_lists_first) {
-        moda_block_free(lists);
-    }
 }

@@ -3,7 +3,7 @@
  * heap_inline.h - the allocator underneath, over mimalloc's internals. Included by hot/unit.c alone, after
  * mimalloc's text; nothing above this file names a mimalloc internal.
  *
- *   heap    one a thread (mi_heap_t); its `keys` hold the thread's shard and its lists
+ *   heap    one a thread (mi_heap_t); its `keys[0]` holds the thread's shard
  *   page    blocks of one size; `free` is popped by malloc, `local_free` pushed by its thread's free
  *   block   what malloc returns
  *
@@ -26,8 +26,6 @@
 
 /* The thread's counters, which a heap leads to; what they are is the region's. */
 typedef struct moda_shard moda_shard;
-/* The lists that its small blocks are popped from. */
-typedef struct moda_lists moda_lists;
 
 #define MODA_SMALL_MAX MI_SMALL_SIZE_MAX
 #define MODA_MEDIUM_MAX MI_MEDIUM_OBJ_SIZE_MAX
@@ -55,15 +53,6 @@ MODA_INLINE moda_shard *moda_heap_shard(const moda_heap *heap) {
 
 MODA_INLINE void moda_heap_set_shard(moda_heap *heap, moda_shard *shard) {
     heap->keys[0] = (uintptr_t)shard;
-}
-
-/* NULL: it has none. */
-MODA_INLINE moda_lists *moda_heap_lists(const moda_heap *heap) {
-    return MODA_IS_CHECKED ? NULL : (moda_lists *)heap->keys[1];
-}
-
-MODA_INLINE void moda_heap_set_lists(moda_heap *heap, moda_lists *lists) {
-    heap->keys[1] = (uintptr_t)lists;
 }
 
 /* Another number for each life of a thread's heap. */
@@ -260,8 +249,23 @@ MODA_INLINE void *moda_page_take_list(moda_page *page, bool *is_zero) {
     return list ? list : freed;
 }
 
-/* What is left of such a list is free in its page again. */
-MODA_INLINE void moda_page_give_list_back(moda_page *page, void *list) {
+MODA_INLINE uint32_t moda_block_list_length(const void *list) {
+    uint32_t count = 0;
+    for (const void *block = list; block; block = moda_block_next(block)) {
+        count++;
+    }
+    return count;
+}
+
+/* Whether so many blocks are all that is in use. */
+MODA_INLINE bool moda_page_has_only(const moda_page *page, uint32_t count) {
+    return page->used == count;
+}
+
+/* What is left of such a list is free in its page again. at_once: if the page is then empty, it is given up, and its memory
+ * serves other sizes. (The caller has let go of the list: who is interrupted here has lost blocks, and not any twice.) */
+MODA_INLINE void moda_page_give_list_back(moda_page *page, void *list, bool at_once) {
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
     mi_block_t *last = list;
     uint32_t count = 1;
     for (mi_block_t *block = moda_block_next(list); block; block = moda_block_next(block)) {
@@ -275,7 +279,9 @@ MODA_INLINE void moda_page_give_list_back(moda_page *page, void *list) {
     if (moda_page_is_full(page)) {
         _mi_page_unfull(page);
     }
-    if (page->used == 0 && !moda_page_is_retired(page)) {
+    if (page->used == 0 && at_once) {
+        _mi_page_free(page, mi_page_queue_of(page), false);
+    } else if (page->used == 0 && !moda_page_is_retired(page)) {
         moda_page_retire(page);
     }
 }

@@ -30,8 +30,8 @@ MODA_HAS_TYPE(mi_heap_t, pages_free_direct[0], mi_page_t *);
 MODA_HAS_TYPE(mi_heap_t, pages[0], mi_page_queue_t);
 MODA_HAS_TYPE(mi_heap_t, tld, mi_tld_t *);
 MODA_HAS_TYPE(mi_heap_t, cookie, uintptr_t);
-/* keys encode the thread_delayed_free list in secure builds; in ours nothing reads them, and those of a thread's heap hold
- * its shard and its lists. (In a checked build they do encode, and any value will do; there are no lists.) */
+/* keys encode the thread_delayed_free list in secure builds; in ours nothing reads them, and keys[0] of a
+ * thread's heap holds its shard. (In a checked build they do encode, and any value will do.) */
 MODA_HAS_TYPE(mi_heap_t, keys[0], uintptr_t);
 _Static_assert(sizeof(((mi_heap_t *)0)->keys) == 2 * sizeof(uintptr_t), "mi_heap_t.keys");
 MODA_HAS_TYPE(mi_page_queue_t, first, mi_page_t *);

@@ -7,10 +7,15 @@
  *   trim      malloc_trim gives up pages of which all blocks are free, though most lie in a list
  *   collect   so does the slow path, now and then
  *   pages     an empty page becomes memory for other sizes where time goes by and little is allocated
+ *   sizes     a thread that needs one size after another keeps no page of each
+ *   again     a destructor that allocates behind mimalloc's, and is left by a handler's longjmp out of free, goes on
  *   zeroed    calloc gives zeroes from each list: new, used again, taken back and taken again
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "whole.h"
@@ -150,6 +155,71 @@ static void pages(void) {
     CHECK(after < before + 200 * KB, "%zu KiB were resident, and are %zu", before / KB, after / KB);
 }
 
+/* All 20 have 960 KiB, and a page that is given up serves the next one but one. */
+static void sizes(void) {
+    use(0, 48 * KB);
+    const size_t before = whole_resident_bytes();
+    for (int class = 0; class < CLASSES; class ++) {
+        use(class, 48 * KB);
+    }
+    const size_t after = whole_resident_bytes();
+    CHECK(after < before + 600 * KB, "%zu KiB were resident, and %zu are", before / KB, after / KB);
+}
+
+static __thread sigjmp_buf back;
+static pthread_key_t key;
+static char *nowhere;
+
+static void leave(int number) {
+    static volatile sig_atomic_t times;
+    (void)number;
+    if (++times > 1000) {
+        _exit(1); /* what was to go on faults itself */
+    }
+    siglongjmp(back, 1);
+}
+
+/* The first round's allocations bring a heap back to life, which has no lists. */
+static void allocate_again(void *count) {
+    const pthread_key_t mine = key;
+    void *kept = malloc(40);
+    if (sigsetjmp(back, 1) == 0) {
+        free(nowhere);
+        NEED(false, "no fault in free");
+    }
+    for (size_t size = 1; size <= 1024; size++) {
+        void *p = malloc(size);
+        NEED(p != NULL, "malloc gives NULL");
+        memset(p, 1, size);
+        free(p);
+    }
+    free(kept);
+    ++*(int *)count;
+    pthread_setspecific(mine, count);
+}
+
+static void *allocate_and_end(void *count) {
+    free(malloc(40));
+    pthread_setspecific(key, count);
+    return NULL;
+}
+
+static void again(void) {
+    nowhere = mmap(NULL, (size_t)128 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    NEED(nowhere != MAP_FAILED, "mmap: %s", strerror(errno));
+    nowhere += ((size_t)64 << 20) + 4096;
+    const struct sigaction action = {.sa_handler = leave};
+    NEED(sigaction(SIGSEGV, &action, NULL) == 0, "sigaction: %s", strerror(errno));
+    NEED(pthread_key_create(&key, allocate_again) == 0, "no key");
+    for (int i = 0; i < 10; i++) {
+        int count = 0;
+        pthread_t thread;
+        NEED(pthread_create(&thread, NULL, allocate_and_end, &count) == 0, "no thread");
+        pthread_join(thread, NULL);
+        CHECK(count >= 1, "the destructor ran %d times", count);
+    }
+}
+
 static void check_zeroed(int class, const char *when) {
     const size_t size = class_size(class);
     const size_t count = 2 * PAGE_BYTES / size;
@@ -184,7 +254,8 @@ int main(int count, char **arguments) {
     static const struct {
         const char *name;
         void (*run)(void);
-    } cases[] = {{"ends", ends}, {"trim", trim}, {"collect", collect}, {"pages", pages}, {"zeroed", zeroed}};
+    } cases[] = {{"ends", ends},   {"trim", trim},   {"collect", collect}, {"pages", pages},
+                 {"sizes", sizes}, {"again", again}, {"zeroed", zeroed}};
     whole_begin();
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         if (count > 1 && strcmp(arguments[1], cases[i].name) == 0) {
