@@ -96,13 +96,30 @@ MODA_INLINE void *moda_lists_malloc(moda_heap *heap, size_t size) {
     return block;
 }
 
+/* A page can have been taken from a heap that lives (mimalloc 2.4.1, where it is told to keep to a number of segments): its
+ * lists are no longer ours to change. */
+static MODA_COLD void moda_lists_free_each(void *list) {
+    while (list) {
+        void *next = moda_block_next(list);
+        moda_block_free(list);
+        list = next;
+    }
+}
+
 static MODA_COLD void moda_lists_give_back(void) {
     moda_lists *lists = moda_lists_of_thread;
+    const moda_heap *heap = moda_heap_of_thread();
     for (size_t class = 1; class <= MODA_LISTS_CLASSES; class ++) {
         void *list = lists->free[class];
-        if (list) {
-            lists->free[class] = NULL;
-            moda_page_give_list_back(moda_page_of(list), list, false);
+        if (!list) {
+            continue;
+        }
+        moda_page *page = moda_page_of(list);
+        lists->free[class] = NULL;
+        if (moda_likely(moda_page_is_of_heap(page, heap))) {
+            moda_page_give_list_back(page, list, false);
+        } else {
+            moda_lists_free_each(list);
         }
     }
 }
@@ -125,7 +142,8 @@ static MODA_COLD void moda_lists_look(void) {
                 has_counted = true;
             }
             moda_page *page = moda_page_of(list);
-            if (lists->length[class] != 0 && moda_page_has_only(page, lists->length[class])) {
+            if (lists->length[class] != 0 && moda_page_has_only(page, lists->length[class])
+                && moda_page_is_of_heap(page, moda_heap_of_thread())) {
                 lists->free[class] = NULL;
                 moda_page_give_list_back(page, list, true);
             }
@@ -193,7 +211,6 @@ static MODA_COLD void moda_lists_begin(moda_shard *shard) {
 
 /* Before mimalloc gives up the thread's heap. */
 static MODA_COLD void moda_lists_end(void) {
-    moda_lists_are_over = true;
     moda_lists_give_back();
     moda_lists_of_thread = &moda_lists_none;
 }
