@@ -4,7 +4,8 @@
 # Builds and runs all tests, stage by stage. With arguments: the named stages alone.
 #
 #   gcc      all tests, as released; with it those built with ThreadSanitizer or laws of their own
-#   clang    what depends on the compiler; warnings of both are errors; then clang-tidy over all of src
+#   clang    what depends on the compiler; libFuzzer on unwind tables and stacks; warnings of both are errors; then clang-tidy
+#            over all of src
 #   asan     rooms and report under AddressSanitizer and UndefinedBehaviorSanitizer, cheap laws checked
 #   aarch64  rooms and small programs, cross-compiled, run by qemu-user
 #   asserts  as clang, by gcc, with every law checked while running (MOD_ALLOC_ASSERTS=full)

@@ -402,7 +402,7 @@ static bool run_rule_opcode(machine *m, moda_cfi_cursor *p, const cie *parent, u
         return true;
     case CFA_GNU_negative_offset_extended:
         reg = moda_cfi_uleb(p);
-        set_rule(m, reg, offset_rule(-scaled(parent, moda_cfi_uleb(p))));
+        set_rule(m, reg, offset_rule(scaled(parent, -moda_cfi_uleb(p)))); /* unsigned: it may be INT64_MIN */
         return true;
     case CFA_restore_extended: restore_rule(m, moda_cfi_uleb(p)); return true;
     case CFA_undefined: set_rule(m, moda_cfi_uleb(p), plain_rule(MODA_CFI_UNDEFINED)); return true;

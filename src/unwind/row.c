@@ -271,7 +271,7 @@ static bool fold_ra_aarch64(const moda_cfi_rules *rules, int64_t fp_offset, moda
         fp_offset = rule->at.offset;
         *row |= field(fp_offset, 16, 16);
     }
-    const int64_t delta = rule->at.offset - fp_offset;
+    const int64_t delta = (int64_t)((uint64_t)rule->at.offset - (uint64_t)fp_offset);
     *row |= field(delta, 8, 32);
     return moda_row_fp_kind(*row) <= MODA_FP_AT_CFA && fits(fp_offset, 16) && fits(delta, 8);
 }
