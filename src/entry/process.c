@@ -123,20 +123,30 @@ static void after_fork_in_parent(void) {
     moda_lock_release(&process_lock, MODA_LOCK_PROCESS);
 }
 
-/* The region first: until then each count would be written into the parent's file. */
-static void after_fork_in_child(void) {
-    if (!moda_region_fork_child()) {
-        mod_alloc_set_sampling(0); /* no memory for a copy: at least no new sites in the parent's */
-    }
+/* The region first: until then each count would be written into the parent's file. False: it stays the parent's, and what
+ * the parent has counted there stays as it is; at least no new sites come to it. */
+static bool begin_child(void) {
+    const bool has_region = moda_region_fork_child();
     moda_heap_after_fork();
+    if (!has_region) {
+        mod_alloc_set_sampling(0);
+        return false;
+    }
     moda_track_fork_child();
     moda_registry_fork_child();
     moda_region_fork_done();
     moda_lock_reset(&process_lock, MODA_LOCK_PROCESS);
+    return true;
+}
+
+static void after_fork_in_child(void) {
+    if (!begin_child()) {
+        after_fork_in_parent();
+    }
 }
 
 void moda_process_forked_unseen(void) {
-    after_fork_in_child();
+    (void)begin_child();
 }
 
 static void note_heap(void) {

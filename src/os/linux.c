@@ -75,6 +75,10 @@ void *moda_os_map_file(int fd, size_t bytes, void *at) {
     return map(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (at != NULL ? MAP_FIXED : 0), fd);
 }
 
+bool moda_os_map_file_privately(int fd, size_t bytes, void *at) {
+    return map(at, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd) == at;
+}
+
 bool moda_os_move(void *from, size_t bytes, void *to) {
     const size_t size = whole_pages(bytes);
     return call(SYS_mremap, (long)from, (long)size, (long)size, MREMAP_MAYMOVE | MREMAP_FIXED, (long)to, 0)

@@ -26,6 +26,9 @@ void moda_os_unmap(void *start, size_t bytes);
 /* The file's first bytes, shared with it; over the pages at `at`, or anywhere if that is NULL. The file may be
  * shorter: what lies behind its end must not be touched. */
 void *moda_os_map_file(int fd, size_t bytes, void *at);
+/* The same over the pages at `at`, but what is written there from now on is this process's alone. What is only read may
+ * still change with the file. */
+bool moda_os_map_file_privately(int fd, size_t bytes, void *at);
 /* Moves pages over those at `to`. On failure both are as before. */
 bool moda_os_move(void *from, size_t bytes, void *to);
 /* A forked child finds these pages zeroed. False where the kernel can't. */

@@ -27,6 +27,7 @@ moda_region_header *moda_region_header_ptr;
 /* A word in a page of its own that the kernel zeroes in a child; constant where the kernel can't. */
 static const uint32_t never_forked = 1;
 const uint32_t *moda_region_fork_mark = &never_forked;
+bool moda_region_is_copy;
 
 static struct {
     int fd; /* of the file; meaningless without MODA_REGION_FILE */
@@ -570,16 +571,59 @@ static moda_region_header *copy_to_memory(const moda_region_header *from, uint64
     return copy;
 }
 
-/* The parent's mapping gives way to a copy at the same addresses. */
-static bool take_own_copy(void) {
+/* A write that changes nothing, of a page that others may write to: it becomes ours as it is at that moment. */
+static void make_page_ours(char *page) {
+    char byte = __atomic_load_n(page, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(page, &byte, byte, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+    }
+}
+
+/* Where there is no address space for a copy beside the original (ulimit -v), or no moving it (a sandbox): page by page, the
+ * header's first. Nothing can be added. */
+static bool copy_in_place(int parents_fd) {
+    moda_region_header *header = moda_region_header_ptr;
+    if (!moda_os_map_file_privately(parents_fd, header->memory_max, header)) {
+        return false;
+    }
+    make_page_ours((char *)header);
+    header->memory_max = header->committed;
+    for (uint64_t at = header->page_size; at < header->memory_max; at += header->page_size) {
+        make_page_ours((char *)header + at);
+    }
+    header->flags &= ~(uint32_t)MODA_REGION_FILE;
+    stamp_process(header);
+    return true;
+}
+
+/* A copy beside the original, and moved over it. */
+static bool replace_by_copy(void) {
     moda_region_header *header = moda_region_header_ptr;
     const uint64_t span = header->memory_max;
-    const int parents_fd = own_descriptor();
     moda_region_header *copy = copy_to_file(header, span);
+    const bool is_file = copy != NULL;
     if (copy == NULL) {
         copy = copy_to_memory(header, span);
     }
-    if (copy == NULL || !moda_os_move(copy, span, header)) {
+    if (copy == NULL) {
+        return false;
+    }
+    if (moda_os_move(copy, span, header)) {
+        return true;
+    }
+    moda_os_unmap(copy, span);
+    if (is_file) {
+        moda_os_close(file.fd);
+        moda_os_unlink_file(file.path);
+        warn_no_file(file.path, ENOMEM);
+    }
+    return false;
+}
+
+/* The parent's mapping gives way to a copy at the same addresses. */
+static bool take_own_copy(void) {
+    moda_region_header *header = moda_region_header_ptr;
+    const int parents_fd = own_descriptor();
+    if (!replace_by_copy() && !(parents_fd >= 0 && copy_in_place(parents_fd))) {
         return false;
     }
     if (parents_fd >= 0) {
@@ -594,18 +638,21 @@ bool moda_region_fork_child(void) {
     if (header == NULL) {
         return true;
     }
-    if ((header->flags & MODA_REGION_FILE) == 0) {
-        stamp_process(header);
-    } else if (!take_own_copy()) {
+    moda_region_is_copy = (header->flags & MODA_REGION_FILE) != 0;
+    const bool is_own = !moda_region_is_copy || take_own_copy();
+    if (moda_region_fork_mark != &never_forked) { /* done, and not to be tried again */
+        moda_store_relaxed((uint32_t *)(uintptr_t)moda_region_fork_mark, 1);
+    }
+    if (!is_own) {
         return false;
+    }
+    if (!moda_region_is_copy) {
+        stamp_process(header);
     }
     header->fork_count++;
     header->flags = (header->flags | MODA_REGION_FORKED) & ~(uint32_t)MODA_REGION_CLEAN_EXIT;
     header->exit_status = 0;
     header->clock_seq = 0;
-    if (moda_region_fork_mark != &never_forked) {
-        moda_store_relaxed((uint32_t *)(uintptr_t)moda_region_fork_mark, 1);
-    }
     moda_region_touch_clock();
     return true;
 }

@@ -74,10 +74,14 @@ MODA_INLINE void *moda_region_at(moda_ref ref) {
 }
 
 /* In a forked child, before anything else writes to the region: from now on it is the child's own. One in a
- * file gets a file of its own by the same pattern, holding a copy; memory if there is no such file to be had. Records that the parent's other
+ * file gets a file of its own by the same pattern, holding a copy; memory if there is no such file to be had; what memory
+ * it has, to which nothing is added, if there is none for a second region. Records that the parent's other
  * threads had not yet finished are not in the copy's lists; who keeps tables over the lists (site_table)
- * makes them anew from there. False only if the kernel has no memory: then the child must leave it alone. */
+ * makes them anew from there, where it is a copy. False only if the kernel refuses all that: then the child must leave what
+ * the parent has counted alone. */
 bool moda_region_fork_child(void);
+/* In a child, after that: it was copied, while threads of the parent might write to it. */
+extern MODA_HIDDEN bool moda_region_is_copy;
 /* ... and when all that the parent counted is taken out of it: until then a file is unfinished, and no reader takes it. */
 void moda_region_fork_done(void);
 

@@ -385,7 +385,7 @@ void moda_site_fork_child(void) {
     }
     moda_site *site = moda_region_at(header->site_list);
     header->site_count = site != NULL ? site->id : 0;
-    if ((header->flags & MODA_REGION_FILE) != 0) {
+    if (moda_region_is_copy) {
         memset(buckets->first, 0, buckets->count * sizeof buckets->first[0]);
         for (; site != NULL; site = moda_region_at(site->next_in_list)) {
             site->next_in_bucket = 0;
