@@ -17,6 +17,7 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -89,6 +90,13 @@ bool moda_os_wipe_on_fork(void *start, size_t bytes) {
     return call(SYS_madvise, (long)start, (long)whole_pages(bytes), MADV_WIPEONFORK, 0, 0, 0) == 0;
 }
 
+uint64_t moda_os_address_space_limit(void) {
+    struct rlimit64 limit;
+    const long error = call(SYS_prlimit64, 0, RLIMIT_AS, 0, (long)&limit, 0, 0);
+    return error == 0 && limit.rlim_cur != RLIM64_INFINITY ? limit.rlim_cur : UINT64_MAX;
+}
+
+/* By what files there are to read, which a sandbox lets through more often than mincore. */
 uint64_t moda_os_resident_of(void *start, size_t bytes) {
     const size_t page = moda_os_page_size();
     const size_t pages = whole_pages(bytes) / page;

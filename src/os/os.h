@@ -37,7 +37,9 @@ bool moda_os_wipe_on_fork(void *start, size_t bytes);
  * what reads files, which a sandbox is most likely to let through. */
 int moda_os_open_memory(void);
 bool moda_os_copy(int memory, void *to, const void *from, size_t bytes);
-/* How many of these bytes are in memory. */
+/* How much address space the process may have (ulimit -v); UINT64_MAX = as much as there is. */
+uint64_t moda_os_address_space_limit(void);
+/* How many of these bytes are in memory; 0 without /proc. */
 uint64_t moda_os_resident_of(void *start, size_t bytes);
 
 /* ---- files: a descriptor, or -errno ----

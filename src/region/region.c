@@ -14,6 +14,7 @@
 #define PATH_SIZE 4096u
 #define MEMORY_MIN (UINT64_C(1) << 20)
 #define COMMIT_STEP (UINT64_C(64) << 10)
+#define LIMIT_SHARE 16u
 #define DISK_RETRY_NS UINT64_C(1000000000)
 #define EXECS_MAX 10000u /* images of one process that are kept */
 
@@ -465,8 +466,15 @@ static moda_region_header *create_in_file(const char *pattern, uint64_t memory_m
     return NULL;
 }
 
+/* Address space that is limited is the program's, all but a small share. */
+static uint64_t memory_max_of(const moda_region_options *options) {
+    const uint64_t share = moda_os_address_space_limit() / LIMIT_SHARE;
+    const uint64_t most = options->memory_max < share ? options->memory_max : share;
+    return most < MEMORY_MIN ? MEMORY_MIN : most;
+}
+
 bool moda_region_create(const moda_region_options *options) {
-    uint64_t memory_max = options->memory_max < MEMORY_MIN ? MEMORY_MIN : options->memory_max;
+    uint64_t memory_max = memory_max_of(options);
     const bool wants_file = options->path != NULL && options->path[0] != '\0' && !moda_os_is_secure();
     moda_region_header *header = wants_file ? create_in_file(options->path, memory_max) : NULL;
     if (header == NULL) {

@@ -49,9 +49,9 @@ MODA_INLINE moda_region_header *moda_region(void) {
  *   the profile of another process that is still running,    stays; ours becomes FILE.PID
  *   or, of a forked child, of another child of its parent
  *   anything else                                            is replaced
- * A file that can't be had is told in one line on stderr, and memory used instead. Where memory_max of
- * address space can't be had (ulimit -v) it takes what it gets, down to 1 MiB; below that it is false, and
- * there is no region. */
+ * A file that can't be had is told in one line on stderr, and memory used instead. Where address space is limited
+ * (ulimit -v) memory_max is at most a sixteenth of it, where that can't be had what there is, down to 1 MiB; below that it
+ * is false, and there is no region. */
 bool moda_region_create(const moda_region_options *options);
 
 /* Zeroed, aligned to 64 bytes; NULL if the region or the disk is full. No lock. */
