@@ -98,20 +98,25 @@ uint64_t moda_os_address_space_limit(void) {
 
 /* By what files there are to read, which a sandbox lets through more often than mincore. */
 uint64_t moda_os_resident_of(void *start, size_t bytes) {
+    const uint64_t is_present = UINT64_C(1) << 63;
+    uint64_t entry[64];
     const size_t page = moda_os_page_size();
     const size_t pages = whole_pages(bytes) / page;
-    unsigned char in_memory[512];
     uint64_t resident = 0;
-    for (size_t first = 0; first < pages; first += sizeof in_memory) {
-        const size_t count = pages - first < sizeof in_memory ? pages - first : sizeof in_memory;
-        if (call(SYS_mincore, (long)((char *)start + first * page), (long)(count * page), (long)in_memory, 0,
-                 0, 0)
-            != 0) {
+    const int pagemap = moda_os_open("/proc/self/pagemap");
+    for (size_t first = 0; pagemap >= 0 && first < pages; first += sizeof entry / sizeof *entry) {
+        const size_t left = (pages - first) * sizeof *entry;
+        const size_t size = left < sizeof entry ? left : sizeof entry;
+        const uint64_t at = ((uintptr_t)start / page + first) * sizeof *entry;
+        if (call(SYS_pread64, pagemap, (long)entry, (long)size, (long)at, 0, 0) != (long)size) {
             break;
         }
-        for (size_t i = 0; i < count; i++) {
-            resident += (in_memory[i] & 1u) * page;
+        for (size_t i = 0; i < size / sizeof *entry; i++) {
+            resident += (entry[i] & is_present) != 0 ? page : 0;
         }
+    }
+    if (pagemap >= 0) {
+        moda_os_close(pagemap);
     }
     return resident;
 }

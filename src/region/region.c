@@ -707,7 +707,10 @@ void moda_region_finish(int status) {
     if (header == NULL) {
         return;
     }
-    moda_region_note_resident();
+    const uint32_t flags = moda_load_relaxed(&header->flags);
+    if ((flags & (MODA_REGION_FILE | MODA_REGION_CLEAN_EXIT)) == MODA_REGION_FILE) {
+        moda_region_note_resident(); /* nobody reads what is gone with its process */
+    }
     moda_region_touch_clock();
     moda_store_relaxed(&header->exit_status, (uint32_t)status);
     __atomic_fetch_or(&header->flags, (uint32_t)MODA_REGION_CLEAN_EXIT, __ATOMIC_RELEASE);
