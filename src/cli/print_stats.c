@@ -20,7 +20,7 @@
  *   2. and on: two blanks, the label left-aligned in 10 columns, blocks right-aligned in 16, bytes
  *      right-aligned in 18, bytes for people right-aligned in 12. Digits are grouped by commas.
  *      allocated = alloc_count, total_bytes; requested = requested_bytes, no blocks; freed = free_count,
- *      total_bytes - current_bytes; live = live_count, current_bytes; peak = peak_live_count, peak_bytes.
+ *      what the threads freed (after a fork or a reset that is not total - current); live = live_count, current_bytes; peak = peak_live_count, peak_bytes.
  *   8. where several processes were added up: that the peak is an upper bound.
  *   9. time: from `run` alone. "resident" is the largest resident size of the program or of one of the
  *      children it waited for, as the system counts it (ru_maxrss).
@@ -50,6 +50,9 @@ moda_cli_stats moda_cli_stats_of(const moda_profile *profile) {
     }
     for (size_t i = 0; i < profile->process_count; i++) {
         stats.threads += profile->processes[i].threads_ever;
+    }
+    for (size_t i = 0; i < profile->thread_count; i++) {
+        stats.freed_bytes += profile->threads[i].freed_bytes;
     }
     return stats;
 }
@@ -103,8 +106,7 @@ void moda_cli_print_stats(moda_out *out, const moda_cli_stats *stats) {
     moda_out_format(out, "  %-10s%16s%18s\n", "", "blocks", "bytes");
     print_row(out, "allocated", true, t->alloc_count, t->total_bytes);
     print_row(out, "requested", false, 0, t->requested_bytes);
-    print_row(out, "freed", true, t->free_count,
-              t->total_bytes > t->current_bytes ? t->total_bytes - t->current_bytes : 0);
+    print_row(out, "freed", true, t->free_count, stats->freed_bytes);
     print_row(out, "live", true, t->live_count, t->current_bytes);
     print_row(out, "peak", true, t->peak_live_count, t->peak_bytes);
     if (stats->processes > 1) {

@@ -17,6 +17,7 @@ typedef struct moda_cli_stats {
     size_t processes; /* > 1: summed over that many */
     uint32_t threads; /* ever */
     mod_alloc_stats totals;
+    uint64_t freed_bytes; /* by all threads */
 
     enum { MODA_CLI_RUNNING, MODA_CLI_EXITED, MODA_CLI_KILLED, MODA_CLI_ENDED } end;
     int exit_status; /* EXITED */

@@ -5,6 +5,7 @@
  *   keep N SIZE      N blocks of SIZE bytes, kept for good, from keep_blocks()
  *   lose N SIZE      the same from lose_blocks()
  *   pass N SIZE      N blocks of SIZE bytes, each freed at once, from pass_blocks()
+ *   drop             frees the last block that was kept
  *   threads N        N threads that allocate and free 100 blocks each, one after the other
  *   exit STATUS      ends
  *   leave STATUS     ends by _exit
@@ -92,6 +93,9 @@ int main(int argc, char **argv) {
         } else if (strcmp(word, "pass") == 0) {
             pass_blocks(number, size);
             i += 2;
+        } else if (strcmp(word, "drop") == 0) {
+            free(hidden);
+            hidden = NULL;
         } else if (strcmp(word, "threads") == 0) {
             run_threads(number);
             i++;

@@ -76,6 +76,12 @@ allocated, live = (sum(int(row[key]) for row in rows) for key in ("allocated_cou
 assert (allocated, live) == (500, 1500), (allocated, live)
 END
 
+# ... and what it frees of its parent's is freed
+MOD_ALLOC_PROFILE=$PWD/freed.%n.prof LD_PRELOAD=$LIBRARY "$allocate" keep 1 100000 fork drop exit 9
+try "$MOD_ALLOC" stat freed.1.prof
+freed=$(echo "$out" | awk '$1 == "freed" { gsub(",", ""); print $3 }')
+[ "${freed:-0}" -ge 100000 ] || fail "a child that freed a block of 100,000 bytes has freed ${freed:-nothing}"
+
 # a child that goes on after its parent
 try "$MOD_ALLOC" run sh -c "$allocate keep 10 1024 sleep 2 & sleep 0.5"
 expect_status 0
