@@ -132,16 +132,6 @@ static void print_json(int fd) {
     moda_sink_flush(&sink);
 }
 
-static void say(const char *before, const char *path, const char *behind) {
-    char buffer[512];
-    moda_sink sink;
-    moda_sink_to_fd(&sink, 2, buffer, sizeof buffer);
-    moda_sink_text(&sink, before);
-    moda_sink_text(&sink, path);
-    moda_sink_text(&sink, behind);
-    moda_sink_flush(&sink);
-}
-
 static bool is_for_stderr(void) {
     return moda_options.stats && strcmp(moda_options.stats, "stderr") == 0;
 }
@@ -154,7 +144,9 @@ static moda_os_file_id stderr_id;
 void moda_exit_keep_stderr(void) {
     if (is_for_stderr()) {
         kept_stderr = fcntl(2, F_DUPFD_CLOEXEC, 64);
-        (void)moda_os_identify(kept_stderr, &stderr_id);
+    }
+    if (moda_options.stats || moda_options.profile) {
+        (void)moda_os_identify(2, &stderr_id);
     }
 }
 
@@ -162,13 +154,25 @@ void moda_exit_keep_stderr(void) {
 static int first_stderr(void) {
     const int candidates[] = {kept_stderr, 2};
     for (size_t i = 0; i < sizeof candidates / sizeof *candidates; i++) {
-        moda_os_file_id id;
-        if (moda_os_identify(candidates[i], &id) && id.device == stderr_id.device
-            && id.inode == stderr_id.inode) {
+        if (moda_os_is_file(candidates[i], &stderr_id)) {
             return candidates[i];
         }
     }
     return -1;
+}
+
+static void say(const char *before, const char *path, const char *behind) {
+    char buffer[512];
+    moda_sink sink;
+    const int fd = first_stderr();
+    if (fd < 0) {
+        return;
+    }
+    moda_sink_to_fd(&sink, fd, buffer, sizeof buffer);
+    moda_sink_text(&sink, before);
+    moda_sink_text(&sink, path);
+    moda_sink_text(&sink, behind);
+    moda_sink_flush(&sink);
 }
 
 void moda_exit_report(void) {

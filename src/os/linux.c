@@ -196,6 +196,11 @@ bool moda_os_identify(int fd, moda_os_file_id *id) {
     return true;
 }
 
+bool moda_os_is_file(int fd, const moda_os_file_id *id) {
+    moda_os_file_id now;
+    return moda_os_identify(fd, &now) && now.device == id->device && now.inode == id->inode;
+}
+
 int moda_os_allocate(int fd, uint64_t from, uint64_t to) {
     long result;
     do {

@@ -60,6 +60,8 @@ typedef struct moda_os_file_id {
     uint64_t inode;
 } moda_os_file_id;
 bool moda_os_identify(int fd, moda_os_file_id *id);
+/* Whether a descriptor still stands for that one: programs close all they find, and open others under the same numbers. */
+bool moda_os_is_file(int fd, const moda_os_file_id *id);
 /* Gives the file disk space for [from, to), so that writing there can't fail; 0, or the errno. */
 int moda_os_allocate(int fd, uint64_t from, uint64_t to);
 /* Bytes read, less than asked for only at the end; or -errno. */

@@ -33,8 +33,9 @@ bool moda_region_is_copy;
 static struct {
     int fd; /* of the file; meaningless without MODA_REGION_FILE */
     moda_os_file_id id;
-    uint64_t disk_full_until; /* CLOCK_MONOTONIC */
-    char pattern[PATH_SIZE];  /* absolute: the program may change its directory before it forks */
+    moda_os_file_id first_stderr; /* what the process began with */
+    uint64_t disk_full_until;     /* CLOCK_MONOTONIC */
+    char pattern[PATH_SIZE];      /* absolute: the program may change its directory before it forks */
     char path[PATH_SIZE];
 } file;
 
@@ -157,6 +158,9 @@ static const char *reason(int error) {
 static void warn_no_file(const char *path, int error) {
     char buffer[512];
     moda_sink sink;
+    if (!moda_os_is_file(2, &file.first_stderr)) {
+        return; /* in a child: by now the program has something else there */
+    }
     moda_sink_to_fd(&sink, 2, buffer, sizeof buffer);
     moda_sink_text(&sink, "mod-alloc: profile file ");
     moda_sink_text(&sink, path);
@@ -285,12 +289,11 @@ static void *create_file(uint64_t bytes, uint64_t span, int *fd, int *error) {
 
 /* The descriptor, if the program has not closed it meanwhile and opened something else under its number. */
 static int own_descriptor(void) {
-    moda_os_file_id id;
-    if (moda_os_identify(file.fd, &id) && id.device == file.id.device && id.inode == file.id.inode) {
+    if (moda_os_is_file(file.fd, &file.id)) {
         return file.fd;
     }
     const int fd = moda_os_open_for_writing(file.path);
-    if (fd >= 0 && moda_os_identify(fd, &id) && id.device == file.id.device && id.inode == file.id.inode) {
+    if (fd >= 0 && moda_os_is_file(fd, &file.id)) {
         file.fd = fd;
         return fd;
     }
@@ -454,6 +457,7 @@ static moda_region_header *create_in_file(const char *pattern, uint64_t memory_m
     char program[512];
     moda_os_executable(program, sizeof program);
     int error = ENAMETOOLONG;
+    (void)moda_os_identify(2, &file.first_stderr);
     copy_text(file.path, sizeof file.path, pattern);
     if (set_pattern(pattern) && expand(program, 0)) {
         moda_region_header *header = create_file(COMMIT_STEP, memory_max, &file.fd, &error);
