@@ -15,6 +15,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -434,6 +435,12 @@ static void print_sites(const run_state *run, const moda_report *report, const m
     moda_table_free(table);
 }
 
+/* Of a pipe: who read from it has seen enough. */
+static bool reader_is_gone(int fd) {
+    struct pollfd end = {.fd = fd, .events = POLLOUT};
+    return poll(&end, 1, 0) == 1 && (end.revents & POLLERR) != 0;
+}
+
 /* The file that --format asks for. False where it cannot be written. */
 static bool write_format(const run_state *run, const moda_report *report, moda_cli_view *view) {
     char path[PATH_MAX], room[64];
@@ -445,6 +452,9 @@ static bool write_format(const run_state *run, const moda_report *report, moda_c
     own.has_width = true;
     own.write.width = 0;
     if (!moda_cli_write_report(&own, report, run->writer, &error)) {
+        if (strcmp(path, "-") == 0 && reader_is_gone(STDOUT_FILENO)) {
+            return true;
+        }
         moda_cli_say(&run->args, "%s", error.text);
         return false;
     }
@@ -544,6 +554,8 @@ int moda_cli_run(int argc, char **argv) {
     take_options(&run, argc, argv);
     check_options(&run);
     start(&run);
+    signal(SIGPIPE,
+           SIG_IGN); /* the program's status and files are more than a table that nobody reads to its end */
     collect(&run);
     int status = MODA_CLI_DONE;
     if (run.profile != NULL) {

@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 mod_alloc, programs = sys.argv[1:3]
@@ -66,5 +67,21 @@ for key, number in ((b"\x03", signal.SIGINT), (b"\x1c", signal.SIGQUIT)):
     if os.waitstatus_to_exitcode(status) != 40 + KEYS or b"allocated" not in text:
         fail("key %r: status %d, %r" % (key, os.waitstatus_to_exitcode(status), text))
     os.close(terminal)
+
+# Whoever reads the table may go before its end: the program's status and the files stay what they are.
+with tempfile.TemporaryDirectory() as folder:
+    for stream, options in (("stderr", ["--format", "folded", "--output", "sites.folded"]),
+                            ("stdout", ["--quiet", "--format", "folded", "--output", "-", "--json", "sites.folded"])):
+        reader, writer = os.pipe()
+        os.close(reader)
+        ended = subprocess.run([mod_alloc, "run", "--exact", *options, programs + "/allocate", "keep", "1000", "64", "exit", "7"],
+                               cwd=folder, **{stream: writer})
+        os.close(writer)
+        if ended.returncode != 7:
+            fail(f"nobody reads {stream}: ended with {ended.returncode}, expected 7")
+        if not os.path.exists(folder + "/sites.folded"):
+            fail(f"nobody reads {stream}: the file is not written")
+        else:
+            os.unlink(folder + "/sites.folded")
 
 sys.exit(failed)
