@@ -505,7 +505,7 @@ static void put_sampling(const page *p) {
     } else {
         put_note(p,
                  "%s samples, one each %s on average; the totals are exact, figures by site are"
-                 " estimates",
+                 " estimates, +- their standard error",
                  a, moda_human_bytes(b, as_int(profile->sample_bytes)));
         const double error = moda_values_standard_error(&p->report->totals, MODA_VALUE_ALLOCATED_BYTES);
         const int64_t sum = p->report->totals.of[MODA_VALUE_ALLOCATED_BYTES];
@@ -513,7 +513,7 @@ static void put_sampling(const page *p) {
             put_note(p,
                      "sites add up to %s +-%.1f%% allocated, %s by the totals (which count of a realloc"
                      " only the growth)",
-                     moda_human_bytes(a, sum), 200 * error / (double)sum,
+                     moda_human_bytes(a, sum), 100 * error / (double)sum,
                      moda_human_bytes(b, as_int(profile->totals.total_bytes)));
         if (changes > 0)
             put_note(p, "the sampling rate was changed %" PRIu64 " times while it ran", changes);

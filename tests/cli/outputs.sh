@@ -260,4 +260,12 @@ if [ -w /dev/full ]; then
     expect_status 2
     expect_err "/dev/full" "No space left"
 fi
+# an error is one standard error, in a row as in the sum
+"$MOD_ALLOC" run --quiet --sample 4K --output sampled.prof "$allocate" pass 1000 1024
+try "$MOD_ALLOC" report --allocated sampled.prof
+row=$(echo "$out" | sed -n 's/^ .*+-\([0-9]*\)% *100.0% *100.0% .*/\1/p')
+sum=$(echo "$out" | sed -n 's/.*sites add up to .*+-\([0-9.]*\)% allocated.*/\1/p')
+awk "BEGIN { off = ${row:--100} - ${sum:-100}; exit !(off > -0.6 && off < 0.6) }" \
+    || fail "the error of the only site is '$row' %, of the sum '$sum' %"
+
 finish
