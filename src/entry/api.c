@@ -2,6 +2,7 @@
  *
  * api.c - the public calls that only tell what this is.
  */
+#define _GNU_SOURCE
 #include "mod_alloc.h"
 
 #include "entry/api.h"
@@ -9,25 +10,30 @@
 #include "port/heap.h"
 
 #include <errno.h>
-#include <stdlib.h>
+#include <search.h>
 #include <unistd.h>
 
 #define TEXT_OF(x) #x
 #define TEXT(x) TEXT_OF(x)
 
-bool moda_probe_arrived;
+int moda_probe;
 
-/* Has libc ask the process's malloc for an impossible size: whoever serves it fails and counts nothing, but ours
- * notes that it was asked. (Comparing addresses will not do: that of a function can be its PLT entry in the
- * program. Nor will a call from here: in an object that is bound to itself first it finds our own.) */
+/* Has libc ask the process's malloc for a block of a certain size: ours notes that it was asked, refuses and counts
+ * nothing. From another one the block goes back by libc's own call of free. (No impossible size: Chromium's malloc ends
+ * the process at one, and Valgrind reports it. Comparing addresses will not do: that of a function can be its PLT entry
+ * in the program. Nor will a call from here: in an object that is bound to itself first it finds our own.) */
 int mod_alloc_is_active(void) {
     static int answer = -1;
     if (answer < 0) {
         const int saved = errno;
-        moda_probe_arrived = false;
-        free(getcwd(NULL, MODA_PROBE_SIZE)); /* allocates a buffer of that size; fails */
+        moda_probe = MODA_PROBE_UNDER_WAY;
+        struct hsearch_data table = {.table = (void *)getcwd(NULL, MODA_PROBE_SIZE)};
+        answer = moda_probe == MODA_PROBE_ARRIVED;
+        moda_probe = MODA_PROBE_NONE;
+        if (table.table) {
+            hdestroy_r(&table); /* frees it, and does nothing else */
+        }
         errno = saved;
-        answer = moda_probe_arrived;
     }
     return answer;
 }

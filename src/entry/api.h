@@ -7,9 +7,11 @@
 
 #include "base/compiler.h"
 
-/* A size that no malloc can serve and no program asks for. */
-#define MODA_PROBE_SIZE (SIZE_MAX - 0x4D4F4441)
+/* A size that any malloc can serve: one that is not ours may end the process where it can't. That nobody asks for it but the
+ * probe need not be: only while that is under way it is refused. No smaller size is looked at. */
+#define MODA_PROBE_SIZE ((size_t)0x1004D4F)
 
-extern MODA_HIDDEN bool moda_probe_arrived;
+enum { MODA_PROBE_NONE, MODA_PROBE_UNDER_WAY, MODA_PROBE_ARRIVED };
+extern MODA_HIDDEN int moda_probe;
 
 #endif

@@ -18,7 +18,8 @@ static size_t used;
 
 void *malloc(size_t size) {
     const size_t rounded = ((size + 15) & ~(size_t)15) + 16;
-    if (size > sizeof memory || used + rounded > sizeof memory) {
+    NEED(size <= sizeof memory, "malloc(%zu): this malloc ends the process there", size);
+    if (used + rounded > sizeof memory) {
         errno = ENOMEM;
         return NULL;
     }
