@@ -173,7 +173,8 @@ typedef struct mod_alloc_call_site {
     uint64_t lifetime_min_ns;        /* of those timed */
     uint64_t lifetime_max_ns;
     uint64_t short_lived_count; /* of those, shorter than MOD_ALLOC_SHORT_LIVED */
-    uint64_t remote_free_count; /* freed on another thread than allocated */
+    /* freed on another thread than allocated; one that has the slot of a thread that has ended counts as that thread */
+    uint64_t remote_free_count;
     uint64_t reserved[6];
 } mod_alloc_call_site;
 
