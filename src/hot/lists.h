@@ -29,6 +29,11 @@
  * size 0, which the slow path serves with 16 bytes, and of a thread without lists. */
 #define MODA_LISTS_CLASSES 20
 
+/* A page that is needed again so few looks after it was given up is kept for so many, the next time: a buffer that grows,
+ * again and again, uses each size once. */
+#define MODA_LISTS_SOON 16
+#define MODA_LISTS_KEPT 64
+
 /* A thread's. The class of each size is a byte: two instructions less than to round it up first. */
 typedef struct moda_lists {
     void *free[MODA_LISTS_CLASSES + 1];    /* or NULL */
@@ -39,6 +44,10 @@ typedef struct moda_lists {
     /* when moda_lists_look last came by: the list, and how many blocks it had, or 0 */
     uint16_t length[MODA_LISTS_CLASSES + 1];
     const void *seen[MODA_LISTS_CLASSES + 1];
+    /* by the count of looks: when its page was given up, and until when the next one is kept */
+    uint32_t given_up[MODA_LISTS_CLASSES + 1], kept_until[MODA_LISTS_CLASSES + 1];
+    uint32_t looks;
+    uintptr_t last_medium; /* the page of medium blocks that was made where the heap had no room before */
 } __attribute__((aligned(MODA_CACHE_LINE))) moda_lists;
 
 static moda_lists moda_lists_none;  /* never written */
@@ -73,7 +82,7 @@ MODA_INLINE void *moda_lists_take_over(moda_lists *lists, size_t class, moda_pag
     return block;
 }
 
-static void moda_lists_look(void);
+static void moda_lists_page_made(const moda_page *page);
 
 /* A block of any size from the thread's own heap. */
 MODA_INLINE void *moda_lists_malloc(moda_heap *heap, size_t size) {
@@ -91,7 +100,7 @@ MODA_INLINE void *moda_lists_malloc(moda_heap *heap, size_t size) {
     }
     void *block = moda_heap_malloc(heap, size);
     if (block && size <= MODA_MEDIUM_MAX && moda_page_has_only(moda_page_of(block), 1)) {
-        moda_lists_look();
+        moda_lists_page_made(moda_page_of(block));
     }
     return block;
 }
@@ -131,12 +140,13 @@ static MODA_COLD void moda_lists_give_back(void) {
 static MODA_COLD void moda_lists_look(void) {
     moda_lists *lists = moda_lists_of_thread;
     bool has_counted = false;
+    lists->looks++;
     for (size_t class = 1; class <= MODA_LISTS_CLASSES; class ++) {
         void *list = lists->free[class];
         if (list != lists->seen[class]) {
             lists->seen[class] = list;
             lists->length[class] = 0;
-        } else if (list) {
+        } else if (list && (int32_t)(lists->looks - lists->kept_until[class]) >= 0) {
             if (lists->length[class] == 0 && !has_counted) {
                 lists->length[class] = (uint16_t)moda_block_list_length(list);
                 has_counted = true;
@@ -145,10 +155,32 @@ static MODA_COLD void moda_lists_look(void) {
             if (lists->length[class] != 0 && moda_page_has_only(page, lists->length[class])
                 && moda_page_is_of_heap(page, moda_heap_of_thread())) {
                 lists->free[class] = NULL;
+                lists->given_up[class] = lists->looks;
                 moda_page_give_list_back(page, list, true);
             }
         }
     }
+}
+
+/* A page has its first block. Pages of medium blocks come and go with each few blocks (a buffer that grows to 64 KiB needs
+ * one at each step): of these only where the heap grows, behind all before it or in another segment. */
+static void moda_lists_page_made(const moda_page *page) {
+    moda_lists *lists = moda_lists_of_thread;
+    if (lists == &moda_lists_none) {
+        return;
+    }
+    if (moda_page_block_size_fast(page) > MODA_SMALL_MAX) {
+        if (!moda_page_is_behind(page, lists->last_medium)) {
+            return;
+        }
+        lists->last_medium = (uintptr_t)page;
+    } else {
+        const size_t class = moda_lists_class(lists, moda_page_block_size_fast(page));
+        if (lists->given_up[class] && lists->looks - lists->given_up[class] < MODA_LISTS_SOON) {
+            lists->kept_until[class] = lists->looks + MODA_LISTS_KEPT;
+        }
+    }
+    moda_lists_look();
 }
 
 static MODA_COLD void moda_lists_set_shard(moda_shard *shard) {

@@ -262,6 +262,12 @@ MODA_INLINE bool moda_page_has_only(const moda_page *page, uint32_t count) {
     return page->used == count;
 }
 
+/* Whether a page lies behind another one, or in another segment. */
+MODA_INLINE bool moda_page_is_behind(const moda_page *page, uintptr_t other) {
+    const uintptr_t at = (uintptr_t)page;
+    return at > other || (at ^ other) > MI_SEGMENT_MASK;
+}
+
 /* What is left of such a list is free in its page again. at_once: if the page is then empty, it is given up, and its memory
  * serves other sizes. (The caller has let go of the list: who is interrupted here has lost blocks, and not any twice.) */
 MODA_INLINE void moda_page_give_list_back(moda_page *page, void *list, bool at_once) {
