@@ -26,9 +26,9 @@ struct moda_options {
 extern MODA_HIDDEN struct moda_options moda_options;
 
 /* Sets moda_options: defaults, then what the variables say. `environment` NULL: the process's own. A bad value
- * is told in one line on stderr, with what is used instead; so is a name that begins as ours do, is not in the list,
- * and is within two letters of one that is, or differs from it in case alone: it is ignored. In a set-user-ID program (AT_SECURE) variables
- * that name files are ignored. Keeps errno. */
+ * is told in one line on stderr, with what is used instead; so is a name that begins as ours do, is not in the list, and is
+ * within two letters of one that is, or differs from it in case alone: it is ignored. In a set-user-ID program (AT_SECURE)
+ * variables that name files are ignored. Keeps errno. */
 void moda_options_read(char **environment);
 
 typedef enum moda_option_kind {

@@ -99,8 +99,11 @@ MODA_INLINE void *moda_lists_malloc(moda_heap *heap, size_t size) {
         }
     }
     void *block = moda_heap_malloc(heap, size);
-    if (block && size <= MODA_MEDIUM_MAX && moda_page_has_only(moda_page_of(block), 1)) {
-        moda_lists_page_made(moda_page_of(block));
+    if (block && size <= MODA_MEDIUM_MAX) {
+        const moda_page *page = moda_page_of(block);
+        if (moda_page_has_only(page, 1)) {
+            moda_lists_page_made(page);
+        }
     }
     return block;
 }

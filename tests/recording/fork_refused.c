@@ -9,7 +9,6 @@
 #include "mod_alloc.h"
 
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,15 +18,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { BLOCKS = 20000, SIZE = 1000, ROOM = 8 << 20, REGION = 64 << 20 };
+#include "need.h"
 
-static void need(bool is_so, const char *what) {
-    if (!is_so) {
-        printf("fork_refused: %s\n", what);
-        fflush(stdout);
-        _exit(1);
-    }
-}
+enum { BLOCKS = 20000, SIZE = 1000, ROOM = 8 << 20, REGION = 64 << 20 };
 
 /* In turns of malloc and free: no more address space is asked for. */
 static void churn(void) {

@@ -6,7 +6,6 @@
  * Runs itself, with both to be written into a folder that it renames.
  */
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,15 +13,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char own[] = "the program's own";
+#include "need.h"
 
-static void need(bool is_so, const char *what) {
-    if (!is_so) {
-        printf("stderr_reused: %s\n", what);
-        fflush(stdout);
-        _exit(1);
-    }
-}
+static const char own[] = "the program's own";
 
 static int inner(void) {
     need(close(2) == 0 && open("data", O_CREAT | O_TRUNC | O_RDWR, 0600) == 2, "data");
