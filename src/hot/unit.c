@@ -60,9 +60,9 @@
 #include "hot/handler.inc"
 #include "hot/track.inc"
 #include "hot/every.inc"
+#include "hot/free_fast.h"
 #include "hot/slow.inc"
 #include "hot/malloc_fast.h"
-#include "hot/free_fast.h"
 #include "hot/realloc.inc"
 #include "hot/aligned.inc"
 

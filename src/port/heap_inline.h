@@ -310,22 +310,41 @@ MODA_INLINE void moda_heap_take_back(moda_heap *heap) {
 
 /* ---- blocks ---- */
 
-/* The page of a block that may be NULL: then NULL. The segment lies at p - 1 rounded down; for NULL that is negative, as
- * no address of a program is, and the rounding has set the flag already. */
-MODA_INLINE moda_page *moda_page_of_or_null(const void *p) {
+/* The 64 KiB of a segment that a block lies in: what the segment's head has of them, less where the first such stands
+ * there. Most pages are one slice. Of a longer one the first slice is the page, and the others' entries have no heap: they
+ * are zeroed with their segment, and with each page that is given up (mi_segment_page_clear). So a page of a thread's own
+ * heap can be seen without a look at where the slice's page begins: two instructions less, and no load that the next ones
+ * wait for. */
+typedef struct moda_slice moda_slice;
+
+/* NULL for NULL. The segment lies at p - 1 rounded down; for NULL that is negative, as no address of a program is, and the
+ * rounding has set the flag already. */
+MODA_INLINE moda_slice *moda_slice_of_or_null(const void *p) {
     const intptr_t segment = ((intptr_t)p - 1) & ~(intptr_t)MI_SEGMENT_MASK;
     if (moda_unlikely(segment < 0)) {
         return NULL;
     }
-    /* As _mi_segment_page_of; but gcc would add up the offset and the slice's place in an instruction more. */
     const size_t index = (size_t)((intptr_t)p - segment) >> MI_SEGMENT_SLICE_SHIFT;
-    uint8_t *place = (uint8_t *)segment + moda_times(index, sizeof(mi_slice_t));
-    const uint32_t offset = ((mi_segment_t *)place)->slices[0].slice_offset;
-    uint8_t *slice = place + offsetof(mi_segment_t, slices);
-    moda_keep(slice);
-    moda_page *page = (moda_page *)(slice - offset);
-    moda_assume(page != NULL);
-    return page;
+    uint8_t *slice = (uint8_t *)segment + moda_times(index, sizeof(mi_slice_t));
+    moda_keep(slice); /* or gcc takes an instruction more to add up */
+    moda_assume(slice != NULL);
+    return (moda_slice *)slice;
+}
+
+/* The page that begins with this slice, if it belongs to a heap; else nothing that has one. */
+MODA_INLINE moda_page *moda_slice_first(moda_slice *slice) {
+    return (moda_page *)((mi_segment_t *)slice)->slices;
+}
+
+MODA_INLINE moda_page *moda_slice_page(moda_slice *slice) {
+    moda_page *first = moda_slice_first(slice);
+    return (moda_page *)((uint8_t *)first - first->slice_offset);
+}
+
+/* The law that moda_slice_first leans on. */
+MODA_INLINE bool moda_slice_is_as_said(const void *p, const moda_page *page) {
+    const moda_page *first = moda_slice_first(moda_slice_of_or_null(p));
+    return first == page || moda_page_is_of_heap(first, NULL);
 }
 
 typedef struct moda_block_place {
@@ -378,9 +397,27 @@ MODA_INLINE void moda_block_free(void *p) {
     _mi_free_generic(place.segment, place.page, moda_block_is_local(place), p);
 }
 
+/* Puts a block on its page's list of other threads' frees, which is what mimalloc does with most. False, and nothing done,
+ * where there is more to do: the page is full and its owner is to be told, or a segment changes hands or is given up. */
+MODA_INLINE bool moda_page_push_remote(moda_block_place place, mi_block_t *block) {
+    if (moda_unlikely(place.segment->kind == MI_SEGMENT_HUGE || moda_mi_is_up_for_reclaim(place.segment))) {
+        return false;
+    }
+    mi_thread_free_t seen = mi_atomic_load_relaxed(&place.page->xthread_free);
+    do {
+        if (moda_unlikely(mi_tf_delayed(seen) == MI_USE_DELAYED_FREE)) {
+            return false;
+        }
+        mi_block_set_next(place.page, block, mi_tf_block(seen));
+    } while (!mi_atomic_cas_weak_release(&place.page->xthread_free, &seen, mi_tf_set_block(seen, block)));
+    return true;
+}
+
 /* A block of another thread's page that is not marked. */
 MODA_INLINE void moda_block_free_remote(moda_block_place place, void *block) {
-    moda_mi_free_remote(place.segment, place.page, block);
+    if (MODA_IS_CHECKED || moda_unlikely(!moda_page_push_remote(place, block))) {
+        moda_mi_free_remote(place.segment, place.page, block);
+    }
 }
 
 /* A block of this thread's own page, by its start; the page may be marked or full. */

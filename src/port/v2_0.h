@@ -43,6 +43,12 @@ MODA_INLINE void *moda_mi_block_of(mi_segment_t *segment, mi_page_t *page, void 
     return _mi_page_ptr_unalign(segment, page, p);
 }
 
+/* A thread that frees a block of an ended one's segment may take that over. */
+MODA_INLINE bool moda_mi_is_up_for_reclaim(const mi_segment_t *segment) {
+    (void)segment;
+    return false;
+}
+
 /* A block of another thread's page that is not marked. */
 MODA_INLINE void moda_mi_free_remote(mi_segment_t *segment, mi_page_t *page, void *block) {
     (void)segment;
