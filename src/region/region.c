@@ -501,6 +501,13 @@ bool moda_region_create(const moda_region_options *options) {
 
 /* ---- fork ---- */
 
+/* What the region in a file held just before a fork. Private memory: the child has it as it was then, while in the file the
+ * parent's threads, the one that has forked among them, go on counting. */
+static struct {
+    moda_region_header *start; /* or NULL */
+    uint64_t bytes;
+} image;
+
 /* How far a copy of this header's region reaches. The header may be that of a live parent: its two words need not
  * be of one moment. */
 static uint64_t end_of_copy(const moda_region_header *copy) {
@@ -518,14 +525,47 @@ static void copy_records(moda_region_header *copy, const moda_region_header *fro
     copy->committed = end_of_copy(copy);
 }
 
+void moda_region_fork_prepare(void) {
+    enum { TRIES = 4 };
+    const moda_region_header *header = moda_region_header_ptr;
+    for (int i = 0; i < TRIES && header != NULL && (header->flags & MODA_REGION_FILE) != 0; i++) {
+        const uint64_t bytes = moda_load_acquire(&header->committed);
+        moda_region_header *copy = moda_os_map(bytes);
+        if (copy == NULL) {
+            return;
+        }
+        memcpy(copy, header, MODA_REGION_FIRST);
+        if (copy->used <= bytes) {
+            copy_records(copy, header);
+            image.bytes = bytes;
+            image.start = copy;
+            return;
+        }
+        moda_os_unmap(copy, bytes); /* it has grown meanwhile */
+    }
+}
+
+void moda_region_fork_parent(void) {
+    if (image.start != NULL) {
+        moda_os_unmap(image.start, image.bytes);
+        image.start = NULL;
+    }
+}
+
+static void cut_link(moda_ref *link, uint64_t end) {
+    if (*link >= end) {
+        *link = 0;
+    }
+}
+
 static void cut_links(moda_region_header *header) {
     const uint64_t end = header->used / MODA_REF_UNIT;
     moda_shard_block *block = moda_region_at(header->shard_blocks);
     while (block != NULL) {
         for (uint32_t i = 0; i < block->count; i++) {
-            if (block->shard[i].deltas >= end) {
-                block->shard[i].deltas = 0;
-            }
+            cut_link(&block->shard[i].deltas, end);
+            cut_link(&block->shard[i].scratch, end);
+            cut_link(&block->shard[i].memo, end);
         }
         const moda_shard_block *next = block->next < end ? moda_region_at(block->next) : NULL;
         if (next == NULL || next->count == 0) {
@@ -590,18 +630,24 @@ static void make_page_ours(char *page) {
     }
 }
 
-/* Where there is no address space for a copy beside the original (ulimit -v), or no moving it (a sandbox): page by page, the
- * header's first. Nothing can be added. */
+/* Where there is no address space for a copy beside the original (ulimit -v), or no moving it (a sandbox): the image over
+ * it, or page by page, the header's first. Nothing can be added. */
 static bool copy_in_place(int parents_fd) {
     moda_region_header *header = moda_region_header_ptr;
     if (!moda_os_map_file_privately(parents_fd, header->memory_max, header)) {
         return false;
     }
     make_page_ours((char *)header);
-    header->memory_max = header->committed;
-    for (uint64_t at = header->page_size; at < header->memory_max; at += header->page_size) {
+    for (uint64_t at = header->page_size; at < header->committed; at += header->page_size) {
         make_page_ours((char *)header + at);
     }
+    if (image.start != NULL) {
+        const uint64_t committed = header->committed;
+        memcpy(header, image.start, image.start->used);
+        memset((char *)header + header->used, 0, committed - header->used);
+        header->committed = committed;
+    }
+    header->memory_max = header->committed;
     header->flags &= ~(uint32_t)MODA_REGION_FILE;
     stamp_process(header);
     return true;
@@ -610,11 +656,12 @@ static bool copy_in_place(int parents_fd) {
 /* A copy beside the original, and moved over it. */
 static bool replace_by_copy(void) {
     moda_region_header *header = moda_region_header_ptr;
+    const moda_region_header *from = image.start != NULL ? image.start : header;
     const uint64_t span = header->memory_max;
-    moda_region_header *copy = copy_to_file(header, span);
+    moda_region_header *copy = copy_to_file(from, span);
     const bool is_file = copy != NULL;
     if (copy == NULL) {
-        copy = copy_to_memory(header, span);
+        copy = copy_to_memory(from, span);
     }
     if (copy == NULL) {
         return false;
@@ -642,6 +689,7 @@ static bool take_own_copy(void) {
         moda_os_close(parents_fd);
     }
     cut_links(header);
+    moda_region_fork_parent(); /* nor does the child need the image any more */
     return true;
 }
 

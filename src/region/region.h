@@ -16,7 +16,7 @@
  *   3. full is not an error: moda_region_alloc returns NULL, callers count what they drop.
  *
  * All functions may be called from any thread at any time, signal handlers included, except create,
- * fork_child and finish.
+ * those for fork, and finish.
  */
 #ifndef MODA_REGION_REGION_H
 #define MODA_REGION_REGION_H
@@ -73,6 +73,11 @@ MODA_INLINE void *moda_region_at(moda_ref ref) {
     return ref == 0 ? NULL : (char *)moda_region_header_ptr + (uint64_t)ref * MODA_REF_UNIT;
 }
 
+/* Before fork, and in the parent after it: a file's region is copied to memory, from which the child then takes its own. The
+ * thread that forks goes on in the parent, and counts there, before the child has come so far. Without the one, or where
+ * there is no memory for it, the child copies what the file holds by then. */
+void moda_region_fork_prepare(void);
+void moda_region_fork_parent(void);
 /* In a forked child, before anything else writes to the region: from now on it is the child's own. One in a
  * file gets a file of its own by the same pattern, holding a copy; memory if there is no such file to be had; what memory
  * it has, to which nothing is added, if there is none for a second region. Records that the parent's other

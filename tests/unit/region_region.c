@@ -570,3 +570,98 @@ Test(region_fork, a_child_without_a_file_has_memory, .init = make_directory, .fi
     cr_assert_eq(memory[0], 0);
     cr_assert_eq(mkdir(directory, 0700), 0);
 }
+
+/* The parent goes on before its child makes a copy: what it writes and takes meanwhile is not the child's. */
+static bool is_as_it_was(const char *memory, const char *later, uint64_t used, bool is_in_place) {
+    const moda_region_header *header = moda_region();
+    const bool is_zero = header->committed < used + 64 || later[0] == 0;
+    return memory[0] == 'b' && memory[MIB - 1] == 'b' && header->used == used && is_zero
+           && header->fork_count == 1
+           && (!is_in_place || ((header->flags & MODA_REGION_FILE) == 0 && moda_region_path() == NULL));
+}
+
+/* No more than there is. */
+static bool leave_no_address_space(void) {
+    char text[64] = "";
+    const int fd = open("/proc/self/statm", O_RDONLY);
+    const bool is_read = read(fd, text, sizeof text - 1) > 0;
+    close(fd);
+    const rlim_t bytes = strtoul(text, NULL, 10) * moda_os_page_size();
+    const struct rlimit limit = {.rlim_cur = bytes, .rlim_max = RLIM_INFINITY};
+    return is_read && setrlimit(RLIMIT_AS, &limit) == 0;
+}
+
+typedef enum place { IN_A_FILE, IN_MEMORY, IN_PLACE } place;
+
+static void check_late_copy(place where) {
+    cr_assert(create(in_directory("%p"), 8 * MIB));
+    char *memory = moda_region_alloc(MIB);
+    memset(memory, 'b', MIB);
+    const uint64_t used = moda_region()->used;
+    int gone_on[2];
+    cr_assert_eq(pipe(gone_on), 0);
+    if (where == IN_MEMORY) {
+        remove_directory();
+    }
+    moda_region_fork_prepare();
+    const pid_t child = fork();
+    if (child == 0) {
+        char byte;
+        close(2);
+        if (read(gone_on[0], &byte, 1) != 1) {
+            _exit(2);
+        }
+        if (where == IN_PLACE && !leave_no_address_space()) {
+            _exit(3);
+        }
+        const bool is_done = moda_region_fork_child();
+        const bool is_in_place = where == IN_PLACE && moda_region()->memory_max < 8 * MIB;
+        _exit(is_done && is_as_it_was(memory, (char *)moda_region() + used, used, is_in_place) ? 0 : 1);
+    }
+    moda_region_fork_parent();
+    memset(memory, 'a', MIB);
+    memset(moda_region_alloc(64), 'a', 64);
+    cr_assert_eq(write(gone_on[1], "", 1), 1);
+    cr_assert_eq(exit_code(child), 0);
+    cr_assert_eq(memory[0], 'a');
+    cr_assert_eq(moda_region()->used, used + 64);
+    cr_assert_eq(moda_region()->fork_count, 0);
+    if (where == IN_MEMORY) {
+        cr_assert_eq(mkdir(directory, 0700), 0);
+    }
+}
+
+Test(region_fork, a_file_copied_late_is_as_it_was, .init = make_directory, .fini = remove_directory) {
+    check_late_copy(IN_A_FILE);
+}
+
+Test(region_fork, memory_copied_late_is_as_it_was, .init = make_directory, .fini = remove_directory) {
+    check_late_copy(IN_MEMORY);
+}
+
+Test(region_fork, a_late_copy_in_place_is_as_it_was, .init = make_directory, .fini = remove_directory) {
+    check_late_copy(IN_PLACE);
+}
+
+/* A thread of the parent takes memory for its slot while the copy is made: the slot's next thread, in the child, must not
+ * believe that it has it. */
+Test(region_fork, links_to_memory_behind_the_copy_are_cut, .init = make_directory, .fini = remove_directory) {
+    cr_assert(create(in_directory("%p"), 8 * MIB));
+    moda_shard_block *block = moda_region_alloc(sizeof *block + 2 * sizeof block->shard[0]);
+    block->count = 2;
+    moda_region()->shard_blocks = moda_region_ref(block);
+    const moda_ref inside = moda_region_ref(moda_region_alloc(64));
+    const moda_ref behind = (moda_ref)(moda_region()->used / MODA_REF_UNIT);
+    moda_shard *shard = block->shard;
+    shard[0].scratch = shard[0].memo = shard[0].deltas = inside;
+    shard[1].scratch = shard[1].memo = shard[1].deltas = behind;
+    const pid_t child = fork();
+    if (child == 0) {
+        _exit(moda_region_fork_child() && shard[0].scratch == inside && shard[0].memo == inside
+                      && shard[0].deltas == inside && shard[1].scratch == 0 && shard[1].memo == 0
+                      && shard[1].deltas == 0
+                  ? 0
+                  : 1);
+    }
+    cr_assert_eq(exit_code(child), 0);
+}
