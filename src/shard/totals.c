@@ -117,6 +117,11 @@ static bool add_freed(moda_totals *totals, const moda_shard *shard) {
     return is_whole;
 }
 
+/* Those that found no room there lie elsewhere, and any that were made later, when there was room again, behind them. */
+static bool is_in_region(const moda_shard *shard) {
+    return (uintptr_t)shard - (uintptr_t)moda_region() < moda_region()->memory_max;
+}
+
 /* False if one of the shards could not be read whole. */
 MODA_INLINE bool add_all(moda_totals *totals, bool add_one(moda_totals *, const moda_shard *)) {
     const moda_region_header *header = moda_region();
@@ -130,9 +135,10 @@ MODA_INLINE bool add_all(moda_totals *totals, bool add_one(moda_totals *, const 
         seen += block->count;
         ref = moda_load_acquire(&block->next);
     }
-    while (seen < moda_load_relaxed(&header->slot_count)) {
-        const moda_shard *shard = moda_registry_slot(seen++);
-        if (shard) {
+    const uint32_t count = moda_load_relaxed(&header->slot_count);
+    for (uint32_t i = 0; seen < count && i < count; i++) {
+        const moda_shard *shard = moda_registry_slot(i);
+        if (shard && !is_in_region(shard)) {
             are_whole &= add_one(totals, shard);
         }
     }
