@@ -10,12 +10,13 @@
 uint64_t moda_timeline_next = UINT64_MAX;
 
 static moda_timeline *timeline;
+static uint64_t first_interval;
 static bool is_busy;
 
 void moda_timeline_create(uint64_t ticks_per_ms) {
     timeline = moda_region_alloc(sizeof *timeline);
     if (timeline) {
-        timeline->interval_ticks = ticks_per_ms ? ticks_per_ms : 1;
+        timeline->interval_ticks = first_interval = ticks_per_ms ? ticks_per_ms : 1;
         moda_store_release(&moda_region()->timeline, moda_region_ref(timeline));
         moda_store_relaxed(&moda_timeline_next, 0);
     }
@@ -63,6 +64,8 @@ void moda_timeline_fork_child(void) {
     if (timeline) {
         timeline->seq += timeline->seq & 1;
         timeline->count = 0;
+        timeline->interval_ticks =
+            first_interval; /* of a parent that has run for hours it is minutes by now */
         __atomic_clear(&is_busy, __ATOMIC_RELEASE);
         moda_store_relaxed(&moda_timeline_next, 0);
     }
