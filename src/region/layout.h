@@ -67,7 +67,7 @@ typedef struct moda_site_counts {
     /* Lives that ended at this site: sums over those that were timed, each x MODA_LIVES_STRIDE where it stands for so
      * many; the shortest and the longest of those timed. Which are: site/count.h. */
     uint64_t lifetime_count; /* x 65536 */
-    uint64_t lifetime_sum;   /* ticks x weight */
+    uint64_t lifetime_sum;   /* ticks x weight; at most UINT64_MAX: moda_site_add_lives */
     uint64_t lifetime_min;   /* ticks; UINT64_MAX where none ended */
     uint64_t lifetime_max;
     uint64_t short_lived_count; /* x 65536 */
@@ -93,6 +93,11 @@ static inline uint64_t moda_site_of_all_lives(const moda_site_counts *counts, ui
     }
     const unsigned __int128 all = (unsigned __int128)timed * ended / counts->lifetime_count;
     return all < UINT64_MAX ? (uint64_t)all : UINT64_MAX;
+}
+
+/* Sums of lives grow by ticks x blocks live: where a million are, a word is full after two hours. Then it stays so. */
+static inline uint64_t moda_site_add_lives(uint64_t sum, uint64_t more) {
+    return sum <= UINT64_MAX - more ? sum + more : UINT64_MAX;
 }
 
 /* A distinct call stack. The overflow site has id 0, no frames, and walk_end NONE. */

@@ -661,7 +661,7 @@ static void add_delta(moda_site_counts *to, const moda_site_counts *delta, uint6
     to->free_bytes += delta->free_bytes;
     to->free_requested += delta->free_requested;
     to->lifetime_count += delta->lifetime_count;
-    to->lifetime_sum += delta->lifetime_sum;
+    to->lifetime_sum = moda_site_add_lives(to->lifetime_sum, delta->lifetime_sum);
     if (delta->lifetime_count != 0) {
         if (delta->lifetime_min < to->lifetime_min)
             to->lifetime_min = delta->lifetime_min;

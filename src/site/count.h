@@ -127,6 +127,13 @@ MODA_INLINE moda_born moda_site_begin_life_at(const moda_shard *shard, const mod
                                                               : MODA_BORN_UNTIMED;
 }
 
+/* Ticks x weight. One of a few dozen bytes that stands for as many as 512 KiB hold, and has lived for days, is too much. */
+MODA_INLINE uint64_t moda_site_weigh_life(uint64_t weight_fixed, uint64_t ticks) {
+    const unsigned __int128 weighed =
+        ((unsigned __int128)weight_fixed * ticks + MODA_COUNT_ONE / 2) / MODA_COUNT_ONE;
+    return moda_likely(weighed <= UINT64_MAX) ? (uint64_t)weighed : UINT64_MAX;
+}
+
 MODA_INLINE void moda_site_add_lifetime(moda_site_counts *c, const moda_sample *sample,
                                         const moda_sample_end *end) {
     const uint64_t born_ticks = end->born & ~MODA_BORN_FOR_MANY;
@@ -135,7 +142,8 @@ MODA_INLINE void moda_site_add_lifetime(moda_site_counts *c, const moda_sample *
     const uint64_t weight_fixed = sample->weight_fixed
                                   << (end->born >= MODA_BORN_FOR_MANY ? MODA_LIVES_SHIFT : 0);
     moda_own_add(&c->lifetime_count, weight_fixed);
-    moda_own_add(&c->lifetime_sum, moda_sampler_weigh(weight_fixed, ticks));
+    moda_store_relaxed(&c->lifetime_sum, moda_site_add_lives(moda_load_relaxed(&c->lifetime_sum),
+                                                             moda_site_weigh_life(weight_fixed, ticks)));
     if (ticks < moda_load_relaxed(&c->lifetime_min)) {
         moda_store_relaxed(&c->lifetime_min, ticks);
     }

@@ -105,7 +105,7 @@ static void add_counts(moda_site_counts *c, const moda_site_counts *d, uint64_t 
     moda_own_add(&c->free_bytes, d->free_bytes);
     moda_own_add(&c->free_requested, d->free_requested);
     moda_own_add(&c->lifetime_count, d->lifetime_count);
-    moda_own_add(&c->lifetime_sum, d->lifetime_sum);
+    store(&c->lifetime_sum, moda_site_add_lives(load(&c->lifetime_sum), d->lifetime_sum));
     moda_own_add(&c->short_lived_count, d->short_lived_count);
     moda_own_add(&c->remote_free_count, d->remote_free_count);
     moda_own_add(&c->moved_count, d->moved_count);

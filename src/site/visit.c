@@ -51,6 +51,11 @@ static view view_of_now(void) {
     return (view){.ns_per_tick = ns_per_tick(header), .is_at_peak = is_at_peak()};
 }
 
+static uint64_t in_ns(uint64_t ticks, const view *now) {
+    const double ns = (double)ticks * now->ns_per_tick;
+    return ns < 0x1p64 ? (uint64_t)ns : UINT64_MAX;
+}
+
 /* What a forked child had from its parent at this site. */
 static moda_site_inherited inherited_at(const moda_site *site) {
     static const moda_site_inherited nothing;
@@ -87,10 +92,9 @@ static void describe(const moda_site *site, const view *now, mod_alloc_call_site
         .peak_count = whole(not_negative(c.peak_count)),
         .peak_bytes = not_negative(c.peak_bytes),
         .lifetime_count = whole(moda_site_ended(&c)),
-        .lifetime_sum_ns = (uint64_t)((double)moda_site_of_all_lives(&c, c.lifetime_sum) * now->ns_per_tick),
-        .lifetime_min_ns =
-            c.lifetime_min != UINT64_MAX ? (uint64_t)((double)c.lifetime_min * now->ns_per_tick) : 0,
-        .lifetime_max_ns = (uint64_t)((double)c.lifetime_max * now->ns_per_tick),
+        .lifetime_sum_ns = in_ns(moda_site_of_all_lives(&c, c.lifetime_sum), now),
+        .lifetime_min_ns = c.lifetime_min != UINT64_MAX ? in_ns(c.lifetime_min, now) : 0,
+        .lifetime_max_ns = in_ns(c.lifetime_max, now),
         .short_lived_count = whole(moda_site_of_all_lives(&c, c.short_lived_count)),
         .remote_free_count = whole(c.remote_free_count),
     };

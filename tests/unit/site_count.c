@@ -175,3 +175,31 @@ Test(site_count, a_life_counts_for_as_many_as_it_stands_for) {
     cr_assert_eq(c.lifetime_max, 10);
     cr_assert_eq(c.short_lived_count, c.lifetime_count);
 }
+
+static void end_life(moda_site *site, const moda_sample *sample, uint64_t ticks) {
+    const moda_sample_end end = {.born = 1, .now_ticks = 1 + ticks};
+    moda_site_count_alloc(shard, site, sample);
+    moda_site_count_free(shard, site, sample, &end);
+}
+
+/* Two days of a 3 GHz clock, of a sample that stands for 32,768 blocks; and many such. */
+Test(site_count, lives_add_up_to_no_less_than_they_were) {
+    const moda_sample small = {.weight_fixed = MODA_COUNT_ONE << 15, .size = 16, .requested = 16};
+    const uint64_t two_days = UINT64_C(2) * 86400 * 3000000000;
+    moda_site *site = prepare();
+    shard->sample_bytes = 4096; /* in a delta */
+    moda_site_counts c;
+    end_life(site, &small, two_days / 2);
+    cr_assert(moda_site_read(site, &c));
+    cr_assert_eq(c.lifetime_sum, two_days / 2 << 15);
+    end_life(site, &small, 2 * two_days); /* too much by itself */
+    cr_assert(moda_site_read(site, &c));
+    cr_assert_eq(c.lifetime_sum, UINT64_MAX);
+    end_life(site, &small, two_days);
+    moda_site_flush(shard); /* on to the site, and more on top of it */
+    end_life(site, &small, two_days);
+    cr_assert(moda_site_read(site, &c));
+    cr_assert_eq(c.lifetime_sum, UINT64_MAX);
+    cr_assert_eq(moda_site_of_all_lives(&c, c.lifetime_sum), UINT64_MAX);
+    cr_assert_eq(c.lifetime_count, 4 * small.weight_fixed);
+}
