@@ -366,9 +366,10 @@ static bool add_deltas(moda_site_counts *counts, moda_ref ref, uint64_t epoch) {
     return is_steady;
 }
 
+/* Where a peak was noted meanwhile, what was not yet read may have changed since: its live figures are of neither. */
 static bool read_once(const moda_site *site, moda_site_counts *counts) {
     const uint32_t seq = moda_load_acquire(&site->counts_lock);
-    const uint64_t epoch = load(&moda_region()->peak_epoch);
+    const uint64_t epoch = moda_load_acquire(&moda_region()->peak_epoch);
     copy_counts(counts, &site->counts);
     if (counts->at_peak_epoch != epoch) {
         counts->at_peak_count = moda_site_live_count(counts);
@@ -379,7 +380,8 @@ static bool read_once(const moda_site *site, moda_site_counts *counts) {
     take_peak(counts, 0, 0);
     const bool is_steady = add_deltas(counts, moda_region_ref(site), epoch);
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    return is_steady && (seq & 1) == 0 && load(&site->counts_lock) == seq;
+    return is_steady && (seq & 1) == 0 && load(&site->counts_lock) == seq
+           && load(&moda_region()->peak_epoch) == epoch;
 }
 
 bool moda_site_read(const moda_site *site, moda_site_counts *counts) {

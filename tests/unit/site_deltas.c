@@ -5,9 +5,11 @@
  */
 #include "site_rooms.h"
 
+#include "os/os.h"
 #include "sample/sampler.h"
 
 #include <criterion/criterion.h>
+#include <pthread.h>
 #include <string.h>
 
 #define MIB ((uint64_t)1 << 20)
@@ -319,4 +321,57 @@ Test(site_deltas, size_classes_are_powers_of_two) {
     }
     cr_assert_eq(shards[0]->samples, sizeof rows / sizeof rows[0]);
     cr_assert_eq(shards[0]->walks[2], shards[0]->samples);
+}
+
+/* ---- a peak that comes while a site is read ---- */
+
+#define HIGH 100 /* blocks live at each peak */
+
+static moda_site *risen_site;
+static moda_shard *risen_shard;
+static uint32_t stop_rising;
+static const moda_sample risen = {.weight_fixed = MODA_COUNT_ONE, .size = 32, .requested = 20};
+
+static void rise(void) {
+    for (int i = 0; i < HIGH; i++) {
+        moda_site_count_alloc(risen_shard, risen_site, &risen);
+    }
+    moda_store_relaxed(&moda_region()->peak_epoch, moda_region()->peak_epoch + 1);
+}
+
+static void *fall_and_rise(void *unused) {
+    const moda_sample_end end = {.born = MODA_BORN_UNTIMED};
+    while (moda_load_relaxed(&stop_rising) == 0) {
+        for (int i = 0; i < HIGH; i++) {
+            moda_site_count_free(risen_shard, risen_site, &risen, &end);
+        }
+        rise();
+    }
+    return unused;
+}
+
+/* The thread that counts is the last of many to be looked at: nearly whenever it comes in between, it is before that. */
+Test(site_deltas, what_was_live_at_the_peak_is_of_one_peak, .timeout = 60) {
+    prepare(4096);
+    for (int i = 0; i < 400; i++) {
+        risen_shard = moda_registry_take();
+        risen_shard->sample_bytes = 4096;
+        moda_site_count_alloc(risen_shard, models[0].site, &risen);
+    }
+    risen_site = models[1].site;
+    rise();
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, fall_and_rise, NULL), 0);
+    const uint64_t begun = moda_os_monotonic_ns();
+    uint32_t read = 0;
+    while (read < 200 || (moda_os_monotonic_ns() - begun < 1000000000 && read < 200000)) {
+        moda_site_counts c;
+        if (moda_site_read(risen_site, &c)) {
+            read++;
+            cr_assert_eq(c.at_peak_count, HIGH * (int64_t)MODA_COUNT_ONE, "%ld blocks, in the %u. reading",
+                         (long)(c.at_peak_count / MODA_COUNT_ONE), (unsigned)read);
+        }
+    }
+    moda_store_relaxed(&stop_rising, 1);
+    pthread_join(thread, NULL);
 }
