@@ -115,11 +115,9 @@ static void before_fork(void) {
     moda_lock_take(&process_lock, MODA_LOCK_PROCESS);
     moda_registry_lock();
     moda_track_before_fork();
-    moda_region_fork_prepare();
 }
 
 static void after_fork_in_parent(void) {
-    moda_region_fork_parent();
     moda_track_after_fork();
     moda_registry_unlock();
     moda_lock_release(&process_lock, MODA_LOCK_PROCESS);

@@ -182,11 +182,18 @@ static moda_row_table *new_table(uint32_t bits, moda_row_table *older) {
     return table;
 }
 
+static bool begin_growing(void) {
+    return __atomic_exchange_n(&moda_rows.is_growing, 1, __ATOMIC_ACQUIRE) == 0;
+}
+
+static void end_growing(void) {
+    moda_store_release(&moda_rows.is_growing, 0);
+}
+
 /* Makes a bigger table; one thread does it, the others go on with what there is. */
 static void grow(moda_row_table *from) {
     const uint32_t bits = from == NULL ? MODA_ROW_TABLE_FIRST_BITS : from->bits + 2;
-    if (bits > MODA_ROW_TABLE_LAST_BITS
-        || __atomic_exchange_n(&moda_rows.is_growing, 1, __ATOMIC_ACQUIRE) != 0) {
+    if (bits > MODA_ROW_TABLE_LAST_BITS || !begin_growing()) {
         return;
     }
     if (moda_load_relaxed(&moda_rows.table) == from) {
@@ -195,7 +202,7 @@ static void grow(moda_row_table *from) {
             moda_store_release(&moda_rows.table, table);
         }
     }
-    moda_store_release(&moda_rows.is_growing, 0);
+    end_growing();
 }
 
 /* The row of a table, 0 if it is not there or of another epoch. */
@@ -278,6 +285,18 @@ void moda_unwind_forget(void) {
     if (epoch % 255 == 0) {
         wipe_rows();
     }
+}
+
+bool moda_unwind_fork_prepare(void) {
+    return begin_growing();
+}
+
+void moda_unwind_fork_parent(void) {
+    end_growing();
+}
+
+void moda_unwind_fork_child(void) {
+    end_growing();
 }
 
 void moda_unwind_set_memory(moda_unwind_memory *memory) {

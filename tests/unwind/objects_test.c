@@ -233,3 +233,22 @@ OBJECTS_TEST(the_cache_grows_to_its_bound_and_no_further) {
     walk_back();
     expect_complete();
 }
+
+/* One that another thread was at making would never be done in the child, which could then make none. */
+OBJECTS_TEST(no_table_is_made_around_a_fork) {
+    uint32_t bits;
+    moda_unwind_set_memory(count_memory);
+    cr_assert(moda_unwind_fork_prepare());
+    cr_expect_not(moda_unwind_fork_prepare(), "one is being made, as far as is known");
+    walk_back();
+    expect_complete();
+    cr_expect_eq(moda_row_cache_count(&bits), 0);
+    cr_expect_eq(memory_given, 0);
+    moda_unwind_fork_parent();
+    walk_back();
+    cr_expect_gt(moda_row_cache_count(&bits), 0);
+    moda_rows.is_growing = 1;
+    moda_unwind_fork_child();
+    cr_expect(moda_unwind_fork_prepare());
+    moda_unwind_fork_parent();
+}
