@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * machine.h - what stack walking has to know of the processor: DWARF's register numbers, where a call leaves
- * its return address, pointer authentication, and two system calls that must not touch errno.
+ * its return address, what a call looks like, pointer authentication, and two system calls that must not touch errno.
  */
 #ifndef MODA_UNWIND_MACHINE_H
 #define MODA_UNWIND_MACHINE_H
@@ -9,6 +9,10 @@
 #include "base/compiler.h"
 
 #define MODA_PAGE_BYTES 4096u /* the smallest page there is: what a probe may conclude from one address */
+
+/* A word of a stack. Sanitizers must not look: it may lie in a red zone of theirs, or below sp. */
+typedef uintptr_t __attribute__((may_alias)) moda_stack_word;
+#define MODA_READS_STACKS __attribute__((no_sanitize("address", "thread")))
 
 /* Registers whose rules the CFA interpreter follows: the frame pointer, the return address, and (x86-64)
  * those that survive a call, since a few hand-written functions of ld.so have their CFA in one. */
@@ -37,6 +41,28 @@ MODA_INLINE int moda_tracked_index(uint64_t dwarf_register) {
 
 MODA_INLINE uintptr_t moda_strip_authentication(uintptr_t pc) {
     return pc;
+}
+
+/* Whether the instruction that ends at `end` may be a call: by an offset, or through a register or memory. `bytes` before
+ * it can be read. */
+enum { MODA_CALL_BYTES_MAX = 7 };
+MODA_INLINE MODA_READS_STACKS bool moda_follows_call(const uint8_t *end, size_t bytes) {
+    if (bytes >= 5 && end[-5] == 0xe8) {
+        return true;
+    }
+    for (size_t length = 2; length <= bytes && length <= MODA_CALL_BYTES_MAX; length++) {
+        const uint8_t *call = end - length;
+        if (call[0] != 0xff || (call[1] >> 3 & 7) != 2) {
+            continue;
+        }
+        const unsigned mod = call[1] >> 6, rm = call[1] & 7;
+        const bool has_sib = mod != 3 && rm == 4;
+        const bool has_address = mod == 0 && (rm == 5 || (has_sib && length > 2 && (call[2] & 7) == 5));
+        if (length == 2 + has_sib + (mod == 1 ? 1u : mod == 2 || has_address ? 4u : 0u)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 MODA_INLINE long moda_raw_syscall(long number, long a, long b, long c, long d) {
@@ -99,6 +125,17 @@ MODA_INLINE uintptr_t moda_strip_authentication(uintptr_t pc) {
     return x30;
 }
 
+/* Whether the instruction before `end` is a call: bl, blr, and blr with authentication. */
+enum { MODA_CALL_BYTES_MAX = 4 };
+MODA_INLINE MODA_READS_STACKS bool moda_follows_call(const uint8_t *end, size_t bytes) {
+    uint32_t code;
+    if (bytes < sizeof code || (uintptr_t)end % sizeof code != 0) {
+        return false;
+    }
+    __builtin_memcpy(&code, end - sizeof code, sizeof code);
+    return code >> 26 == 0x25 || (code & 0xfefff000) == 0xd63f0000;
+}
+
 static const bool moda_can_capture = false; /* no function there has its CFA in another register */
 MODA_INLINE void moda_capture_registers(uintptr_t *tracked, uintptr_t *sp) {
     tracked[MODA_REG_RA] = *sp = 0;
@@ -115,9 +152,5 @@ MODA_INLINE long moda_raw_syscall(long number, long a, long b, long c, long d) {
 }
 
 #endif
-
-/* A word of a stack. Sanitizers must not look: it may lie in a red zone of theirs, or below sp. */
-typedef uintptr_t __attribute__((may_alias)) moda_stack_word;
-#define MODA_READS_STACKS __attribute__((no_sanitize("address", "thread")))
 
 #endif

@@ -127,26 +127,40 @@ static uint32_t find_program_headers(const struct found_object *found, const pro
     return elf.program_header_count;
 }
 
+static bool find_mapped(uintptr_t pc, struct found_object *found) {
+    return _dl_find_object != NULL && _dl_find_object((void *)pc, found) == 0 && found->link_map != NULL;
+}
+
+/* The loaded segment that an address lies in, or NULL; *low is where it begins. */
+static const program_header *find_segment(const struct found_object *found, uintptr_t address,
+                                          uintptr_t *low) {
+    const program_header *headers, *in = NULL;
+    const uint32_t count = find_program_headers(found, &headers);
+    const uintptr_t load_bias = *(const uintptr_t *)found->link_map;
+    for (uint32_t i = 0; i < count; i++) {
+        const uintptr_t start = load_bias + headers[i].address;
+        if (headers[i].type == 1 && address - start < headers[i].file_size) { /* PT_LOAD */
+            in = &headers[i];
+            *low = start;
+        }
+    }
+    return in;
+}
+
 /* The object that holds an address, if any. Its range is the segment that holds its unwind tables, since
  * there may be holes between segments; without tables header is 0. */
 static bool find_object(uintptr_t pc, moda_cfi_object *object) {
     struct found_object found;
     *object = (moda_cfi_object){0};
-    if (_dl_find_object == NULL || _dl_find_object((void *)pc, &found) != 0 || found.link_map == NULL) {
+    if (!find_mapped(pc, &found)) {
         return false;
     }
     note_link_map((uintptr_t)found.link_map);
-    if (found.eh_frame_hdr == NULL) {
-        return true;
-    }
-    const program_header *headers;
-    const uint32_t count = find_program_headers(&found, &headers);
-    const uintptr_t load_bias = *(const uintptr_t *)found.link_map, tables = (uintptr_t)found.eh_frame_hdr;
-    for (uint32_t i = 0; i < count; i++) {
-        const uintptr_t low = load_bias + headers[i].address;
-        if (headers[i].type == 1 && tables - low < headers[i].file_size) { /* PT_LOAD */
-            *object = (moda_cfi_object){.header = tables, .low = low, .high = low + headers[i].file_size};
-        }
+    const uintptr_t tables = (uintptr_t)found.eh_frame_hdr;
+    uintptr_t low;
+    const program_header *segment = tables == 0 ? NULL : find_segment(&found, tables, &low);
+    if (segment != NULL) {
+        *object = (moda_cfi_object){.header = tables, .low = low, .high = low + segment->file_size};
     }
     return true;
 }
@@ -165,6 +179,30 @@ static moda_row compute(uintptr_t pc, bool *is_lasting) {
         return MODA_CFA_NO_TABLE;
     }
     return moda_row_compile(&object, pc);
+}
+
+/* ---- what a guess may find ---- */
+
+static bool is_signal_return(uintptr_t pc, uintptr_t end) {
+    const moda_row_view view = moda_row_view_now();
+    return (moda_row_lookup(&view, pc - 1) & MODA_ROW_SIGNAL) != 0
+           || (moda_has_bare_sigreturn && pc % 4 == 0 && end - pc >= sizeof moda_sigreturn_code
+               && memcmp((const void *)pc, moda_sigreturn_code, sizeof moda_sigreturn_code) == 0);
+}
+
+bool moda_row_cache_may_return_to(uintptr_t pc) {
+    struct found_object found;
+    uintptr_t low;
+    if (!find_mapped(pc - 1, &found)) {
+        return moda_stack_page_was_readable(pc - 1);
+    }
+    const program_header *segment = find_segment(&found, pc - 1, &low);
+    if (segment == NULL || (segment->flags & 1) == 0) { /* PF_X */
+        return false;
+    }
+    return (segment->flags & 4) == 0 /* PF_R: nobody can look */
+           || moda_follows_call((const uint8_t *)pc, pc - low)
+           || is_signal_return(pc, low + segment->file_size);
 }
 
 /* ---- the tables ---- */

@@ -89,6 +89,11 @@ MODA_INLINE moda_row moda_row_lookup(const moda_row_view *view, uintptr_t pc) {
 /* The rules of an address as they stand in the tables, uncached. */
 bool moda_row_cache_find_rules(uintptr_t pc, moda_cfi_rules *rules);
 
+/* Whether an address that was found by a guess can be a return address: in an object it must follow a call, or be what a
+ * signal handler returns to. Elsewhere, where programs make code as they run and may enter it in any way, there must be
+ * memory. */
+bool moda_row_cache_may_return_to(uintptr_t pc);
+
 /* For tests: the rows in the newest table, and its size in bits (0: none). */
 uint32_t moda_row_cache_count(uint32_t *bits);
 

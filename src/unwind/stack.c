@@ -42,6 +42,21 @@ bool moda_stack_page_is_readable(uintptr_t address) {
     return known == BY_MASK ? probe_by_mask((address & page_mask) + 8) : probe_by_futex(address & page_mask);
 }
 
+bool moda_stack_page_was_readable(uintptr_t address) {
+    enum { REMEMBERED = 256 };
+    static uintptr_t pages[REMEMBERED];
+    const uintptr_t page = address & page_mask;
+    uintptr_t *remembered = &pages[page / MODA_PAGE_BYTES % REMEMBERED];
+    if (moda_load_relaxed(remembered) == page) {
+        return true;
+    }
+    if (!moda_stack_page_is_readable(page)) {
+        return false;
+    }
+    moda_store_relaxed(remembered, page);
+    return true;
+}
+
 /* The address alone tells that it is the main stack; who else it may be takes two system calls. */
 static void learn_own(moda_stack_own *own, uintptr_t sp) {
     const uintptr_t main_high = &__libc_stack_end != NULL ? (uintptr_t)__libc_stack_end : 0;

@@ -65,4 +65,7 @@ bool moda_stack_switch(moda_stack_own *own, uintptr_t sp, moda_stack_range *rang
 /* Whether the page of an address can be read. Costs a system call (0.2 us). */
 bool moda_stack_page_is_readable(uintptr_t address);
 
+/* Whether it could be, now or when it was last asked for. */
+bool moda_stack_page_was_readable(uintptr_t address);
+
 #endif

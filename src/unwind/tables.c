@@ -196,14 +196,16 @@ MODA_READS_STACKS static outcome guess(moda_walk_state *s, moda_registers *r) {
     if (!s->may_guess) {
         return UNKNOWN;
     }
-    if (!guess_leaf(r)) {
-        if (!moda_frame_pointer_step(&s->range, r)) {
+    moda_registers caller = *r;
+    if (!guess_leaf(&caller)) {
+        if (!moda_frame_pointer_step(&s->range, &caller) || !moda_row_cache_may_return_to(caller.pc)) {
             return UNKNOWN;
         }
         if (!moda_ra_is_below_cfa) {
-            settle_sp(s, r);
+            settle_sp(s, &caller);
         }
     }
+    *r = caller;
     if (s->guessed < UINT8_MAX) {
         s->guessed++;
     }

@@ -8,3 +8,10 @@ void bare_call(void (*callback)(void)) {
     callback();
     __asm__ volatile("" : : "r"(local) : "memory");
 }
+
+void (*bare_hook)(void);
+void bare_handler(int number);
+void bare_handler(int number) {
+    bare_hook();
+    __asm__ volatile("" : : "r"(number) : "memory");
+}

@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <iconv.h>
 #include <link.h>
+#include <signal.h>
 #include <stdio.h>
 
 #include "unwind/row_cache.h"
@@ -154,6 +155,24 @@ OBJECTS_TEST(a_library_without_tables_is_passed_by_frame_pointer_and_marked) {
     const int count = backtrace(here, SUPPORT_FRAMES_MAX);
     cr_assert_eq(result.plain.count, (uint32_t)count + 3); /* walk_back, bare_call, call_plugin */
     cr_expect_eq(memcmp(&result.frames[4], &here[1], (size_t)(count - 1) * 8), 0);
+}
+
+/* A handler returns to a place where nobody called from. */
+OBJECTS_TEST(a_signal_handler_without_tables_is_passed) {
+    void *handle;
+    struct sigaction action = {
+        .sa_handler = (void (*)(int))(uintptr_t)open_plugin(BARE_WITH_FP, "bare_handler", &handle)};
+    *(void (**)(void))dlsym(handle, "bare_hook") = walk_back;
+    sigaction(SIGUSR1, &action, NULL);
+    raise(SIGUSR1);
+    cr_expect_eq(result.plain.end, MOD_ALLOC_WALK_GUESSED);
+    cr_expect_eq(result.plain.guessed, 1);
+    void *here[SUPPORT_FRAMES_MAX];
+    const int count = backtrace(here, SUPPORT_FRAMES_MAX);
+    cr_assert_gt(result.plain.count, (uint32_t)count);
+    cr_expect_eq(
+        memcmp(&result.frames[result.plain.count - (uint32_t)count + 1], &here[1], (size_t)(count - 1) * 8),
+        0);
 }
 
 OBJECTS_TEST(without_tables_and_frame_pointers_a_walk_is_never_complete) {

@@ -198,12 +198,14 @@ WALK_TEST(incremental_equals_plain_in_random_call_trees) {
     cr_expect_gt(frames_reused, walks_done, "nothing was reused");
 }
 
-/* A chain of frame records whose pcs have no tables: passed by guesses. */
-static void make_chain(uintptr_t *words, size_t count) {
+/* A chain of frame records whose pcs have no tables, in memory that is no object's: passed by guesses. */
+static uintptr_t make_chain(uintptr_t *words, size_t count) {
+    const uintptr_t code = (uintptr_t)support_memory(4096) + 16;
     for (size_t i = 2; i + 8 < count; i += 4) {
         words[i] = (uintptr_t)&words[i + 4];
-        words[i + 1] = 8192 + i;
+        words[i + 1] = code + i;
     }
+    return code;
 }
 
 /* A saved word that changes under the kept walk: the walk must see it. */
@@ -212,13 +214,40 @@ WALK_TEST(a_changed_return_address_is_noticed) {
     uint64_t frames[SUPPORT_FRAMES_MAX];
     uintptr_t stack[512] = {0};
     const moda_unwind_start start = {.pc = 16, .sp = (uintptr_t)stack, .fp = (uintptr_t)&stack[2]};
-    make_chain(stack, 40);
+    const uintptr_t code = make_chain(stack, 40);
     const moda_walk first = moda_unwind(&start, thread, frames);
-    cr_assert_eq(frames[3], 8192 + 10);
-    stack[11] = 9999;
+    cr_assert_eq(frames[3], code + 10);
+    stack[11] = code + 99;
     const moda_walk second = moda_unwind(&start, thread, frames);
-    cr_expect_eq(frames[3], 9999);
+    cr_expect_eq(frames[3], code + 99);
     cr_expect_eq(first.count, second.count);
+}
+
+/* What a frame pointer that holds something else leads to: what is no code, or does not follow a call there. */
+WALK_TEST(a_guess_finds_no_frame_but_where_code_was_called_from) {
+    plain_frame(1);
+    cr_assert_gt(result.plain.count, 2);
+    uint64_t frames[SUPPORT_FRAMES_MAX];
+    uintptr_t stack[512] = {0};
+    uintptr_t *const record = &stack[2];
+    const moda_unwind_start start = {.pc = 16, .sp = (uintptr_t)stack, .fp = (uintptr_t)record};
+    const uintptr_t wrong[] = {0x3f00000035, (uintptr_t)&walks_done, (uintptr_t)&qsort,
+                               (uintptr_t) "read only"};
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        record[1] = wrong[i];
+        const moda_walk walk = moda_unwind(&start, NULL, frames);
+        cr_expect_eq(walk.count, 1, "%zu: %u frames", i, walk.count);
+        cr_expect_eq(walk.end, MOD_ALLOC_WALK_UNKNOWN);
+        cr_expect_eq(walk.guessed, 0);
+    }
+    const uintptr_t right[] = {result.frames[0], result.frames[1], (uintptr_t)support_memory(4096) + 64};
+    for (size_t i = 0; i < sizeof right / sizeof right[0]; i++) {
+        record[1] = right[i];
+        const moda_walk walk = moda_unwind(&start, NULL, frames);
+        cr_expect_geq(walk.count, 2, "%zu: %u frames", i, walk.count);
+        cr_expect_eq(frames[1], right[i]);
+        cr_expect_eq(walk.guessed, 1);
+    }
 }
 
 /* ---- signals ---- */
