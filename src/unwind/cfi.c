@@ -20,6 +20,7 @@
 enum {
     OPCODES_MAX = 65536, /* one function of cc1 needs 9,000 */
     REMEMBERED_MAX = 8,
+    FAR_APART = 16, /* entries of .eh_frame_hdr: two cache lines */
 
     ENC_OMIT = 0xff,
     ENC_FORMAT = 0x0f,
@@ -294,6 +295,11 @@ static moda_cfi_result search_header(const moda_cfi_object *object, uintptr_t pc
     uint64_t low = 0, high = count; /* entries below `low` begin at or before pc */
     while (low < high) {
         const uint64_t middle = low + (high - low) / 2;
+        if (high - low
+            > FAR_APART) { /* the two that may be next are asked for while this one is waited for */
+            __builtin_prefetch(table + 8 * (middle - (high - low) / 4));
+            __builtin_prefetch(table + 8 * (middle + (high - low) / 4));
+        }
         int32_t first;
         memcpy(&first, table + 8 * middle, sizeof first);
         if (first <= wanted) {

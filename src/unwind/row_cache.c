@@ -147,21 +147,61 @@ static const program_header *find_segment(const struct found_object *found, uint
     return in;
 }
 
+/* Ranges of objects, by their tables: an object's ELF and program headers lie in pages that little else comes to. One that
+ * is torn between two writers does not bear its sum; an object of another epoch may be another one. */
+typedef struct known_object {
+    uintptr_t header, low, high, sum;
+} known_object;
+static known_object known_objects[16];
+
+static known_object *known_home(uintptr_t header) {
+    return &known_objects[moda_row_index(header, 4)];
+}
+
+static uintptr_t known_sum(const moda_cfi_object *o, uint32_t epoch) {
+    return o->header * UINT64_C(0x9e3779b97f4a7c15) + o->low * UINT64_C(0xd6e8feb86659fd93)
+           + o->high * UINT64_C(0xc2b2ae3d27d4eb4f) + epoch;
+}
+
+static bool recall_object(uint32_t epoch, moda_cfi_object *object) {
+    const known_object *known = known_home(object->header);
+    object->low = moda_load_relaxed(&known->low);
+    object->high = moda_load_relaxed(&known->high);
+    return moda_load_relaxed(&known->header) == object->header
+           && moda_load_relaxed(&known->sum) == known_sum(object, epoch);
+}
+
+static void remember_object(uint32_t epoch, const moda_cfi_object *object) {
+    known_object *known = known_home(object->header);
+    moda_store_relaxed(&known->header, object->header);
+    moda_store_relaxed(&known->low, object->low);
+    moda_store_relaxed(&known->high, object->high);
+    moda_store_relaxed(&known->sum, known_sum(object, epoch));
+}
+
 /* The object that holds an address, if any. Its range is the segment that holds its unwind tables, since
  * there may be holes between segments; without tables header is 0. */
 static bool find_object(uintptr_t pc, moda_cfi_object *object) {
     struct found_object found;
+    const uint32_t epoch = moda_load_acquire(&moda_rows.epoch);
     *object = (moda_cfi_object){0};
     if (!find_mapped(pc, &found)) {
         return false;
     }
     note_link_map((uintptr_t)found.link_map);
-    const uintptr_t tables = (uintptr_t)found.eh_frame_hdr;
-    uintptr_t low;
-    const program_header *segment = tables == 0 ? NULL : find_segment(&found, tables, &low);
-    if (segment != NULL) {
-        *object = (moda_cfi_object){.header = tables, .low = low, .high = low + segment->file_size};
+    object->header = (uintptr_t)found.eh_frame_hdr;
+    if (object->header == 0 || recall_object(epoch, object)) {
+        return true;
     }
+    uintptr_t low;
+    const program_header *segment = find_segment(&found, object->header, &low);
+    if (segment == NULL) {
+        *object = (moda_cfi_object){0};
+        return true;
+    }
+    object->low = low;
+    object->high = low + segment->file_size;
+    remember_object(epoch, object);
     return true;
 }
 
