@@ -429,3 +429,22 @@ uint64_t moda_os_resident_peak_bytes(void) {
 void moda_os_yield(void) {
     call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
 }
+
+/* ---- signals ---- */
+
+static moda_signal_set signal_bit(int number) {
+    return (moda_signal_set)1 << (number - 1);
+}
+
+uint64_t moda_os_hold_signals(void) {
+    const moda_signal_set faults = signal_bit(SIGSEGV) | signal_bit(SIGBUS) | signal_bit(SIGILL)
+                                   | signal_bit(SIGFPE) | signal_bit(SIGTRAP) | signal_bit(SIGSYS);
+    const moda_signal_set held = ~faults;
+    moda_signal_set before = 0;
+    call(SYS_rt_sigprocmask, SIG_BLOCK, (long)(intptr_t)&held, (long)(intptr_t)&before, sizeof before, 0, 0);
+    return before;
+}
+
+void moda_os_let_signals(uint64_t before) {
+    call(SYS_rt_sigprocmask, SIG_SETMASK, (long)(intptr_t)&before, 0, sizeof before, 0, 0);
+}

@@ -100,4 +100,8 @@ uint64_t moda_os_resident_peak_bytes(void);
 
 void moda_os_yield(void);
 
+/* No signal handler comes on this thread, but for a fault, until moda_os_let_signals is given what this gave. */
+uint64_t moda_os_hold_signals(void);
+void moda_os_let_signals(uint64_t before);
+
 #endif

@@ -601,6 +601,32 @@ MODA_INLINE void *moda_heap_malloc_hugely_aligned(moda_heap *heap, size_t size, 
     return moda_block_settle(mi_heap_malloc_aligned_at(heap, size, alignment, 0));
 }
 
+/* ---- the end of a thread's heaps ---- */
+
+typedef bool moda_wait_is_over(uint64_t *since_ns);
+
+static bool moda_page_end_remote_frees(mi_heap_t *heap, mi_page_queue_t *queue, mi_page_t *page,
+                                       void *is_over, void *since_ns) {
+    (void)heap;
+    (void)queue;
+    while (!_mi_page_try_use_delayed_free(page, MI_NEVER_DELAYED_FREE, false)) {
+        mi_thread_free_t frees = mi_atomic_load_acquire(&page->xthread_free);
+        if (mi_tf_delayed(frees) == MI_DELAYED_FREEING && ((moda_wait_is_over *)is_over)(since_ns)) {
+            mi_atomic_cas_weak_release(&page->xthread_free, &frees,
+                                       mi_tf_set_delayed(frees, MI_NEVER_DELAYED_FREE));
+        }
+    }
+    return true;
+}
+
+/* A free of another thread's block in a full page tells the heap, and the heap's end waits for that, page by page. Here it
+ * does so already, but no longer than is_over says. */
+MODA_INLINE void moda_heap_end_remote_frees(moda_heap *heap, moda_wait_is_over *is_over, uint64_t *since_ns) {
+    for (mi_heap_t *each = heap->tld->heaps; each; each = each->next) {
+        mi_heap_visit_pages(each, moda_page_end_remote_frees, (void *)is_over, since_ns);
+    }
+}
+
 /* ---- zeroing ---- */
 
 /* From this size on zero pages come from the system instead of a memset: they take no memory before they are

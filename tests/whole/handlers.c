@@ -8,6 +8,8 @@
  *   large         small blocks behind a large one
  *   on_a_stack_above  such a handler is interrupted by another, on a stack that lies above the thread's
  *   thread_ends   a thread leaves such a handler by siglongjmp, or by pthread_exit, and ends
+ *   first_left    so it does in its first malloc, while it takes a slot, and all other threads go on
+ *   remote_left   and at each instruction of its free of another thread's block, and that thread can end
  *   bounded       what many such handlers, or one that goes on, allocate and free does not add up
  */
 #define _GNU_SOURCE
@@ -15,6 +17,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <ucontext.h>
@@ -469,6 +472,124 @@ static void run_thread_ends(void) {
           after.live_count - before.live_count);
 }
 
+/* ---- left in the middle ---- */
+
+#if defined(__x86_64__)
+/* The processor's own single steps: at the chosen one the thread gets another signal, whose handler is left. */
+static __thread volatile long steps, leave_at, leave_at_call;
+
+static void steps_on(int number, siginfo_t *info, void *context) {
+    (void)number;
+    (void)info;
+    const greg_t *at = ((const ucontext_t *)context)->uc_mcontext.gregs;
+    const bool is_call = memcmp((const void *)at[REG_RIP], "\x0f\x05", 2) == 0;
+    if (++steps == leave_at || (is_call && at[REG_RAX] == leave_at_call)) {
+        pthread_kill(pthread_self(), SIGUSR1);
+    }
+}
+
+#define TRAP_FLAG "0x100"
+static inline __attribute__((always_inline)) void begin_steps(void) {
+    __asm__ volatile("sub $128, %%rsp; pushfq; orq $" TRAP_FLAG ", (%%rsp); popfq; add $128, %%rsp"
+                     :
+                     :
+                     : "cc", "memory");
+}
+
+static inline __attribute__((always_inline)) void end_steps(void) {
+    __asm__ volatile("sub $128, %%rsp; pushfq; andq $~" TRAP_FLAG ", (%%rsp); popfq; add $128, %%rsp"
+                     :
+                     :
+                     : "cc", "memory");
+}
+
+static void *leaves_first(void *unused) {
+    leave_at_call = SYS_prctl; /* asks for the thread's name */
+    if (sigsetjmp(outside, 1) == 0) {
+        begin_steps();
+        free(malloc(20));
+        end_steps();
+    }
+    CHECK(steps > 1000, "only %ld instructions", steps);
+    free(malloc(30));
+    return unused;
+}
+
+static void *comes_later(void *unused) {
+    free(malloc(30));
+    return unused;
+}
+
+static void run_first_left(void) {
+    void *(*const body[])(void *) = {comes_later, leaves_first, leaves_first, comes_later};
+    for (size_t i = 0; i < sizeof body / sizeof body[0]; i++) {
+        pthread_t thread;
+        NEED(pthread_create(&thread, NULL, body[i], NULL) == 0, "pthread_create");
+        pthread_join(thread, NULL);
+    }
+}
+
+/* A thread's page of large blocks, all in use: of those the thread's heap is told. */
+enum { REMOTE = 24 };
+static void *remote[REMOTE];
+static pthread_barrier_t remote_barrier;
+
+static void *fills_pages(void *unused) {
+    for (int i = 0; i < REMOTE; i++) {
+        remote[i] = malloc(100000);
+    }
+    pthread_barrier_wait(&remote_barrier);
+    pthread_barrier_wait(&remote_barrier);
+    return unused;
+}
+
+static void run_remote_left(void) {
+    pthread_barrier_init(&remote_barrier, NULL, 2);
+    long count = 2;
+    for (volatile long i = 1; i < count && i < 400; i++) {
+        pthread_t thread;
+        NEED(pthread_create(&thread, NULL, fills_pages, NULL) == 0, "pthread_create");
+        pthread_barrier_wait(&remote_barrier);
+        steps = 0;
+        leave_at = i;
+        if (sigsetjmp(outside, 1) == 0) {
+            begin_steps();
+            free(remote[0]);
+            end_steps();
+            count = steps;
+        } else {
+            count = i + 2;
+        }
+        free(malloc(30));
+        pthread_barrier_wait(&remote_barrier);
+        pthread_join(thread, NULL);
+        for (int k = 1; k < REMOTE; k++) {
+            free(remote[k]);
+        }
+    }
+    CHECK(count > 30, "only %ld instructions", count);
+}
+
+static void run_left(void run(void)) {
+    signal(SIGUSR1, leaves);
+    leave_at_call = -1;
+    const struct sigaction action = {.sa_sigaction = steps_on, .sa_flags = SA_SIGINFO | SA_NODEFER};
+    sigaction(SIGTRAP, &action, NULL);
+    run();
+}
+#else
+static void run_first_left(void) {
+}
+
+static void run_remote_left(void) {
+}
+
+static void run_left(void run(void)) {
+    (void)run;
+    exit(WHOLE_SKIP);
+}
+#endif
+
 /* ---- memory ---- */
 
 static long resident_kib(void) {
@@ -536,6 +657,10 @@ int main(int count, char **argument) {
         run_on_a_stack_above();
     } else if (strcmp(what, "thread_ends") == 0) {
         run_thread_ends();
+    } else if (strcmp(what, "first_left") == 0) {
+        run_left(run_first_left);
+    } else if (strcmp(what, "remote_left") == 0) {
+        run_left(run_remote_left);
     } else if (strcmp(what, "bounded") == 0) {
         run_bounded();
     } else {
