@@ -129,5 +129,14 @@ static bool moda_mi_next_segments(moda_mi_cursor *at, uintptr_t *bits, uintptr_t
     return true;
 }
 
+/* Memory between its pages is to go back to the system, later. */
+MODA_INLINE bool moda_mi_has_put_off(const mi_segment_t *segment) {
+    return segment->decommit_expire != 0;
+}
+
+MODA_INLINE void moda_mi_return_put_off(mi_segment_t *segment) {
+    mi_segment_delayed_decommit(segment, true, &_mi_stats_main);
+}
+
 /* Hands unused memory back only when told to: the slow path does, on a timer. */
 #define MODA_HEAP_COLLECT_INTERVAL_MS 250

@@ -154,5 +154,14 @@ MODA_INLINE bool moda_mi_frees_at_once(void) {
     return true;
 }
 
+/* Memory between its pages is to go back to the system, later. */
+MODA_INLINE bool moda_mi_has_put_off(const mi_segment_t *segment) {
+    return segment->purge_expire != 0;
+}
+
+MODA_INLINE void moda_mi_return_put_off(mi_segment_t *segment) {
+    mi_segment_try_purge(segment, true);
+}
+
 /* 2.4.1 gives memory back by itself, but only while the generic path runs; now and then we ask. */
 #define MODA_HEAP_COLLECT_INTERVAL_MS 500
