@@ -647,7 +647,7 @@ static bool moda_page_end_remote_frees(mi_heap_t *heap, mi_page_queue_t *queue, 
  * does so already, but no longer than is_over says. */
 MODA_INLINE void moda_heap_end_remote_frees(moda_heap *heap, moda_wait_is_over *is_over, uint64_t *since_ns) {
     for (mi_heap_t *each = heap->tld->heaps; each; each = each->next) {
-        mi_heap_visit_pages(each, moda_page_end_remote_frees, (void *)is_over, since_ns);
+        moda_mi_heap_visit_pages(each, moda_page_end_remote_frees, (void *)is_over, since_ns);
     }
 }
 

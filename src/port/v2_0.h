@@ -43,6 +43,11 @@ MODA_INLINE void *moda_mi_block_of(mi_segment_t *segment, mi_page_t *page, void 
     return _mi_page_ptr_unalign(segment, page, p);
 }
 
+MODA_INLINE void moda_mi_heap_visit_pages(mi_heap_t *heap, heap_page_visitor_fun *visit, void *first,
+                                          void *second) {
+    mi_heap_visit_pages(heap, visit, first, second);
+}
+
 /* A thread that frees a block of an ended one's segment may take that over. */
 MODA_INLINE bool moda_mi_is_up_for_reclaim(const mi_segment_t *segment) {
     (void)segment;

@@ -53,6 +53,11 @@ MODA_INLINE void *moda_mi_block_of(mi_segment_t *segment, mi_page_t *page, void 
     return _mi_page_ptr_unalign(page, p);
 }
 
+MODA_INLINE void moda_mi_heap_visit_pages(mi_heap_t *heap, heap_page_visitor_fun *visit, void *first,
+                                          void *second) {
+    mi_heap_visit_pages(heap, visit, true, first, second);
+}
+
 /* A thread that frees a block of an ended one's segment may take that over. */
 MODA_INLINE bool moda_mi_is_up_for_reclaim(const mi_segment_t *segment) {
     return mi_atomic_load_relaxed(&segment->thread_id) == 0;
