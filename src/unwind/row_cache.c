@@ -33,6 +33,12 @@ struct found_object {
     void *eh_frame_hdr;
     unsigned long long reserved[7];
 };
+/* The beginning of its struct link_map. */
+typedef struct loaded_object {
+    uintptr_t load_bias;
+    const char *name;
+    const void *dynamic, *next, *previous;
+} loaded_object;
 extern int _dl_find_object(void *address, struct found_object *result) MODA_WEAK;
 
 /* ---- which link_maps rows came from ---- */
@@ -109,7 +115,8 @@ static uint32_t find_program_headers(const struct found_object *found, const pro
     elf_header elf;
     /* glibc gives the executable segment alone where there are holes between an object's segments. */
     if ((uintptr_t)found->eh_frame_hdr < start || found->eh_frame_hdr >= found->map_end) {
-        if (load_bias == 0) {
+        const bool is_program = ((const loaded_object *)found->link_map)->previous == NULL;
+        if (load_bias == 0 && is_program) { /* or a library that lies where it was linked to lie */
             *headers = (const program_header *)main_headers;
             return main_headers == 0 ? 0 : (uint32_t)getauxval(AT_PHNUM);
         }
@@ -232,9 +239,13 @@ static bool is_signal_return(uintptr_t pc, uintptr_t end) {
 
 bool moda_row_cache_may_return_to(uintptr_t pc) {
     struct found_object found;
+    const program_header *headers;
     uintptr_t low;
     if (!find_mapped(pc - 1, &found)) {
         return moda_stack_page_was_readable(pc - 1);
+    }
+    if (find_program_headers(&found, &headers) == 0) {
+        return true; /* where its segments are is not known */
     }
     const program_header *segment = find_segment(&found, pc - 1, &low);
     if (segment == NULL || (segment->flags & 1) == 0) { /* PF_X */

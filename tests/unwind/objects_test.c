@@ -175,6 +175,15 @@ OBJECTS_TEST(a_signal_handler_without_tables_is_passed) {
         0);
 }
 
+OBJECTS_TEST(a_guess_may_lead_into_an_object_whose_segments_nobody_knows) {
+    void *handle;
+    void (*inner)(void) = (void (*)(void))(uintptr_t)open_plugin(BARE_WITH_FP, "bare_handler", &handle);
+    *(void (**)(void))dlsym(handle, "bare_hook") = walk_back;
+    open_plugin(BARE_WITHOUT_HEADERS, "bare_call", &handle)(inner);
+    cr_expect_eq(result.plain.end, MOD_ALLOC_WALK_GUESSED, "ended by %d", result.plain.end);
+    cr_expect_eq(result.plain.guessed, 2);
+}
+
 OBJECTS_TEST(without_tables_and_frame_pointers_a_walk_is_never_complete) {
     void *handle;
     call_plugin(open_plugin(BARE_WITHOUT_FP, "bare_call", &handle));
