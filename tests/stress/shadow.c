@@ -10,11 +10,14 @@
  * books allow, nor lower than what stood at the end of a round, less the header's slack. Then all of them only
  * allocate, stand still once more, and only free: there a window's peak is known to the byte, less that slack.
  * Contents are checked at each free and realloc; memory is bounded.
+ * With "disturbed" one more thread changes the sampling all the time, hands memory back, opens windows, takes snapshots, and
+ * forks children that allocate and must count rightly; and after each round all counts begin anew.
  *
- * shadow [threads] [rounds] [operations] [seed] [churn threads] [largest MiB]
+ * shadow [threads] [rounds] [operations] [seed] [churn threads] [largest MiB] [disturbed]
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sys/wait.h>
 
 #include "whole/whole.h"
 
@@ -361,6 +364,94 @@ static void take_tower_down(int id) {
     book[id].free_count += TOWER;
 }
 
+/* ---- the one who disturbs ---- */
+
+static bool is_disturbed;
+static int operated; /* turns of all workers */
+
+/* The only thread of its process: what it does is all that is counted. */
+static void child(uint64_t *state) {
+    enum { blocks = 300 };
+    void *block[blocks];
+    size_t bytes = 0, requested = 0;
+    const mod_alloc_stats before = whole_now();
+    for (size_t i = 0; i < blocks; i++) {
+        const size_t size = random_size(state) % 70000;
+        block[i] = i % 7 == 0 ? calloc(1, size) : malloc(size);
+        NEED(block[i] != NULL, "no block of %zu bytes in a child", size);
+        if (i % 7 == 0 && size > 0) {
+            check_filled(block[i], size, 0, "a child's calloc");
+        }
+        fill(block[i], size > 0 ? size : 1, (unsigned char)i);
+        bytes += malloc_usable_size(block[i]);
+        requested += size;
+    }
+    CHECK_CHANGE("a child", before, .alloc_count = blocks, .live_count = blocks,
+                 .total_bytes = (int64_t)bytes, .current_bytes = (int64_t)bytes,
+                 .requested_bytes = (int64_t)requested);
+    for (size_t i = 0; i < blocks; i++) {
+        NEED(*(unsigned char *)block[i] == (unsigned char)i, "a child's block is another's, too");
+        free(block[i]);
+    }
+    CHECK_CHANGE("a child, freed", before, .alloc_count = blocks, .free_count = blocks,
+                 .total_bytes = (int64_t)bytes, .requested_bytes = (int64_t)requested);
+    _exit(whole_end());
+}
+
+static void disturb(uint64_t *state) {
+    static const uint64_t rates[] = {0, 1, 4096, 512 * 1024};
+    const uint64_t r = whole_random(state);
+    mod_alloc_profiler window, thread_window;
+    mod_alloc_stats stats;
+    mod_alloc_set_sampling(rates[r % 4]);
+    switch (r >> 8 & 7) {
+    case 0: malloc_trim(0); break;
+    case 1:
+        mod_alloc_profiler_start(&window);
+        mod_alloc_thread_profiler_start(&thread_window);
+        sched_yield();
+        mod_alloc_thread_profiler_stop(&thread_window, &stats);
+        CHECK(stats.alloc_count == 0 && stats.peak_bytes == 0,
+              "%" PRIu64 " allocations of a thread that made none", stats.alloc_count);
+        mod_alloc_profiler_stop(&window, &stats);
+        break;
+    case 2:
+        if (r >> 16 & 3) {
+            break;
+        }
+        int status = 0;
+        const pid_t pid = fork();
+        NEED(pid >= 0, "fork");
+        if (pid == 0) {
+            child(state);
+        }
+        NEED(waitpid(pid, &status, 0) == pid && status == 0, "a child ended with status %#x",
+             (unsigned)status);
+        break;
+    default:
+        mod_alloc_snapshot(&stats);
+        CHECK(stats.current_bytes < (uint64_t)1 << 40 && stats.live_count < (uint64_t)1 << 40
+                  && stats.peak_bytes >= stats.current_bytes,
+              "%" PRIu64 " bytes live, %" PRIu64 " blocks, a peak of %" PRIu64, stats.current_bytes,
+              stats.live_count, stats.peak_bytes);
+        usleep(100);
+    }
+}
+
+static void *disturber(void *unused) {
+    uint64_t state = seed;
+    for (int round = 0; round < rounds; round++) {
+        pthread_barrier_wait(&barrier);
+        while (__atomic_load_n(&operated, __ATOMIC_ACQUIRE) < threads * (round + 1)) {
+            disturb(&state);
+        }
+        for (int i = 0; i < 4; i++) {
+            pthread_barrier_wait(&barrier);
+        }
+    }
+    return unused;
+}
+
 /* A worker stands at the barrier before the books are compared, and after; on top of its tower, and below. */
 static void *worker(void *argument) {
     const int id = (int)(intptr_t)argument;
@@ -368,6 +459,7 @@ static void *worker(void *argument) {
     for (int round = 0; round < rounds; round++) {
         pthread_barrier_wait(&barrier);
         operate(id, operations, &state);
+        __atomic_fetch_add(&operated, 1, __ATOMIC_RELEASE);
         pthread_barrier_wait(&barrier);
         pthread_barrier_wait(&barrier);
         build_tower(id, &state);
@@ -408,7 +500,7 @@ static void compare_books(const char *where, int round) {
                                  .live_count = sum.alloc_count - sum.reallocs - sum.free_count,
                                  .requested_bytes = sum.requested});
     highest_known = now.current_bytes > highest_known ? now.current_bytes : highest_known;
-    const uint64_t slack = (uint64_t)threads * MOD_ALLOC_PEAK_SLACK;
+    const uint64_t slack = (uint64_t)(threads + is_disturbed) * MOD_ALLOC_PEAK_SLACK;
     CHECK(now.peak_bytes + slack >= highest_known,
           "%s: the peak %" PRIu64 " is below %" PRIu64 ", which was live", name, now.peak_bytes,
           highest_known);
@@ -437,7 +529,8 @@ static void compare_peak(int round) {
     mod_alloc_profiler_stop(&window, &stats);
     const mod_alloc_stats now = whole_now();
     const uint64_t peak = live + (uint64_t)(sum_of_books().total - before.total);
-    const uint64_t slack = (uint64_t)threads * MOD_ALLOC_PEAK_SLACK; /* we are one more, and have a shard */
+    const uint64_t slack =
+        (uint64_t)(threads + is_disturbed) * MOD_ALLOC_PEAK_SLACK; /* we are one more, and have a shard */
     CHECK(stats.peak_bytes <= peak && stats.peak_bytes + slack >= peak,
           "round %d: the window's peak is %" PRIu64 ", the true one %" PRIu64 ", may be low by %" PRIu64,
           round, stats.peak_bytes, peak, slack);
@@ -446,6 +539,24 @@ static void compare_peak(int round) {
     CHECK(now.peak_bytes >= stats.peak_bytes, "round %d: the peak %" PRIu64 " is below a window's, %" PRIu64,
           round, now.peak_bytes, stats.peak_bytes);
     highest_known = peak > highest_known ? peak : highest_known;
+}
+
+/* All counts begin anew: what was counted before is in the books alone. */
+static void begin_anew(void) {
+    const books sum = sum_of_books();
+    mod_alloc_reset();
+    start = whole_now();
+    current_at_reset = highest_known = start.current_bytes;
+    CHECK(start.alloc_count == 0 && start.free_count == 0 && start.total_bytes == 0
+              && start.requested_bytes == 0 && start.peak_bytes == start.current_bytes,
+          "after a reset: %" PRIu64 " allocations, a peak of %" PRIu64 ", %" PRIu64 " live",
+          start.alloc_count, start.peak_bytes, start.current_bytes);
+    start.alloc_count -= (uint64_t)sum.alloc_count;
+    start.free_count -= (uint64_t)sum.free_count;
+    start.total_bytes -= (uint64_t)sum.total;
+    start.requested_bytes -= (uint64_t)sum.requested;
+    start.current_bytes -= (uint64_t)(sum.total - sum.freed);
+    start.live_count -= (uint64_t)(sum.alloc_count - sum.reallocs - sum.free_count);
 }
 
 static void *churn_body(void *argument) {
@@ -512,9 +623,13 @@ int main(int count, char **argument) {
     seed = count > 4 ? (uint64_t)atoll(argument[4]) : seed;
     const int churned = count > 5 ? atoi(argument[5]) : 2000;
     largest = count > 6 ? (size_t)atoll(argument[6]) : largest;
+    is_disturbed = count > 7 && strcmp(argument[7], "disturbed") == 0;
     NEED(threads >= 1 && threads <= THREADS_MAX, "1 to %d threads", THREADS_MAX);
-    pthread_t thread[THREADS_MAX];
-    pthread_barrier_init(&barrier, NULL, (unsigned)threads + 1);
+    pthread_t thread[THREADS_MAX], other;
+    pthread_barrier_init(&barrier, NULL, (unsigned)threads + 1 + is_disturbed);
+    if (is_disturbed) {
+        NEED(pthread_create(&other, NULL, disturber, NULL) == 0, "no thread");
+    }
     for (int i = 0; i < threads; i++) {
         NEED(pthread_create(&thread[i], NULL, worker, (void *)(intptr_t)i) == 0, "no thread");
     }
@@ -526,6 +641,12 @@ int main(int count, char **argument) {
         pthread_barrier_wait(&barrier);
         compare_books("threads", round);
         compare_peak(round);
+        if (is_disturbed) {
+            begin_anew();
+        }
+    }
+    if (is_disturbed) {
+        pthread_join(other, NULL);
     }
     for (int i = 0; i < threads; i++) {
         pthread_join(thread[i], NULL);
