@@ -7,6 +7,7 @@
 #include <errno.h>
 
 MODA_TLS uint32_t moda_locks_held;
+MODA_TLS moda_lock *moda_lock_innermost;
 
 #define SPINS 100
 

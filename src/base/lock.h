@@ -4,7 +4,8 @@
  *
  * For rare paths only: no malloc, free or walk takes a lock on its way. Four bytes; zeroed memory is an open
  * lock; a short spin, then a futex. Not recursive. A signal handler must not wait for a lock that the
- * thread it interrupted may hold: it uses moda_lock_try.
+ * thread it interrupted may hold: it uses moda_lock_try. One that is left by longjmp would leave the lock held for ever:
+ * whoever notices calls moda_lock_abandon.
  *
  * Laws
  *   1. a thread takes locks in rising order of moda_lock_order, so that no two can wait for each other
@@ -43,6 +44,9 @@ typedef struct moda_lock {
 /* The locks that this thread holds, a bit each; kept when asserts are on. */
 extern MODA_TLS MODA_HIDDEN uint32_t moda_locks_held;
 
+/* Of those the last one taken, or NULL. */
+extern MODA_TLS MODA_HIDDEN moda_lock *moda_lock_innermost;
+
 MODA_INLINE void moda_lock_note_taken(moda_lock_order order) {
     if (MODA_ASSERT_LEVEL >= 1) {
         if (moda_unlikely((moda_locks_held >> order) != 0)) {
@@ -67,6 +71,7 @@ MODA_INLINE bool moda_lock_try(moda_lock *lock, moda_lock_order order) {
     if (!__atomic_compare_exchange_n(&lock->word, &open, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
         return false;
     }
+    moda_lock_innermost = lock;
     moda_lock_note_taken(order);
     return true;
 }
@@ -77,18 +82,37 @@ MODA_INLINE void moda_lock_take(moda_lock *lock, moda_lock_order order) {
     if (!__atomic_compare_exchange_n(&lock->word, &open, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
         moda_lock_wait(lock);
     }
+    moda_lock_innermost = lock;
 }
 
 MODA_INLINE void moda_lock_release(moda_lock *lock, moda_lock_order order) {
     moda_lock_note_released(order);
+    moda_lock_innermost = NULL;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
     if (moda_unlikely(__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) == 2)) {
         moda_lock_wake(lock);
+    }
+}
+
+/* The thread has left, by longjmp out of a signal handler, what it was doing under a lock: others get it. What it guards is
+ * as it was left: of use, for each list is whole at each step, though a number may be given twice. */
+MODA_INLINE void moda_lock_abandon(void) {
+    moda_lock *lock = moda_lock_innermost;
+    if (moda_unlikely(lock != NULL)) {
+        moda_lock_innermost = NULL;
+        if (MODA_ASSERT_LEVEL >= 1) {
+            moda_locks_held = 0;
+        }
+        if (__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) == 2) {
+            moda_lock_wake(lock);
+        }
     }
 }
 
 /* In a forked child, whose one thread was the one that took it before the fork. */
 MODA_INLINE void moda_lock_reset(moda_lock *lock, moda_lock_order order) {
     moda_lock_note_released(order);
+    moda_lock_innermost = NULL;
     __atomic_store_n(&lock->word, 0, __ATOMIC_RELEASE);
 }
 

@@ -9,6 +9,7 @@
  *   on_a_stack_above  such a handler is interrupted by another, on a stack that lies above the thread's
  *   thread_ends   a thread leaves such a handler by siglongjmp, or by pthread_exit, and ends
  *   first_left    so it does in its first malloc, while it takes a slot, and all other threads go on
+ *   site_left     and in an allocation from a new call site, at each few instructions
  *   remote_left   and at each instruction of its free of another thread's block, and that thread can end
  *   bounded       what many such handlers, or one that goes on, allocate and free does not add up
  */
@@ -529,6 +530,44 @@ static void run_first_left(void) {
     }
 }
 
+/* Each value of `path` is another call stack: where every allocation is recorded, another site. */
+static __attribute__((noinline)) void *allocate_at(unsigned path, unsigned depth) {
+    if (depth == 0) {
+        return malloc(40);
+    }
+    void *volatile p = path & 1 ? allocate_at(path >> 1, depth - 1) : NULL;
+    return p != NULL ? p : allocate_at(path >> 1, depth - 1);
+}
+
+enum { SITE_DEPTH = 12 };
+
+static void *allocates_elsewhere(void *path) {
+    free(allocate_at((unsigned)(uintptr_t)path, SITE_DEPTH));
+    return NULL;
+}
+
+static void run_site_left(void) {
+    free(allocate_at(0, SITE_DEPTH));
+    long count = 0;
+    for (volatile unsigned i = 0; i < 24; i++) {
+        steps = 0;
+        leave_at = i < 2 ? -1 : count * (long)i / 24;
+        if (sigsetjmp(outside, 1) == 0) {
+            begin_steps();
+            void *p = allocate_at(2 * i + 1, SITE_DEPTH);
+            end_steps();
+            free(p);
+            count = steps;
+        }
+        free(malloc(30));
+        pthread_t thread;
+        NEED(pthread_create(&thread, NULL, allocates_elsewhere, (void *)(uintptr_t)(2 * i + 2)) == 0,
+             "pthread_create");
+        pthread_join(thread, NULL);
+    }
+    CHECK(count > 100, "only %ld instructions", count);
+}
+
 /* A thread's page of large blocks, all in use: of those the thread's heap is told. */
 enum { REMOTE = 24 };
 static void *remote[REMOTE];
@@ -579,6 +618,9 @@ static void run_left(void run(void)) {
 }
 #else
 static void run_first_left(void) {
+}
+
+static void run_site_left(void) {
 }
 
 static void run_remote_left(void) {
@@ -659,6 +701,8 @@ int main(int count, char **argument) {
         run_thread_ends();
     } else if (strcmp(what, "first_left") == 0) {
         run_left(run_first_left);
+    } else if (strcmp(what, "site_left") == 0) {
+        run_left(run_site_left);
     } else if (strcmp(what, "remote_left") == 0) {
         run_left(run_remote_left);
     } else if (strcmp(what, "bounded") == 0) {
