@@ -272,6 +272,8 @@ static bool write_options_of(const mod_alloc_report_options *options, moda_write
     if (options->value != NULL && !moda_value_parse(options->value, &to->value))
         return moda_error_set(error, "'%s' is no value, expected peak, live, allocated, count or another",
                               options->value);
+    if (options->value == NULL && to->by == MODA_BY_THREAD)
+        to->value = MODA_VALUE_ALLOCATED_BYTES; /* the peak is known by site alone */
     return true;
 }
 

@@ -101,6 +101,8 @@ static bool name_places(builder *b) {
             module->has_symbols = facts.has_symbols;
             module->has_lines = facts.has_lines;
             module->has_inlines = facts.has_inlines;
+            module->is_changed = facts.is_changed;
+            module->is_missing = facts.is_missing;
         }
         from = to;
     }

@@ -351,6 +351,7 @@ typedef struct moda_report_module {
     uint64_t load_bias;
     bool is_main; /* the executable of the first process; it is modules[0] where known */
     bool has_symbols, has_lines, has_inlines; /* what was found */
+    bool is_changed, is_missing;              /* its file is another build's by now; there is none */
 } moda_report_module;
 
 typedef struct moda_report {

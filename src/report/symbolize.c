@@ -270,8 +270,10 @@ static bool open_as(moda_symbolizer *s, object *o, const char *file, int fd) {
     dwfl_report_end(o->dwfl, NULL, NULL);
     GElf_Addr bias = 0;
     if (o->module != NULL && dwfl_module_getelf(o->module, &bias) != NULL && bias == 0
-        && has_build_id(o, o->module))
+        && has_build_id(o, o->module)) {
+        o->facts.is_changed = o->facts.is_missing = false;
         return true;
+    }
     close_handle(o);
     return false;
 }
@@ -324,6 +326,8 @@ static bool open_object(moda_symbolizer *s, object *o) {
     o->file = join(s->root != NULL ? s->root : "", o->path);
     if (o->file != NULL && open_as(s, o, o->file, -1))
         return true;
+    o->facts.is_missing = o->file != NULL && access(o->file, F_OK) != 0;
+    o->facts.is_changed = !o->facts.is_missing && o->build_id_length > 0;
     free(o->file);
     o->file = build_id_file(s, o);
     if (o->file != NULL && open_as(s, o, o->file, -1))

@@ -26,6 +26,8 @@ typedef struct moda_lookup {
 
 typedef struct moda_object_facts {
     bool has_symbols, has_lines, has_inlines;
+    bool is_changed; /* its file is another build's by now: nothing in it is named */
+    bool is_missing; /* there is no such file */
 } moda_object_facts;
 
 /* Looks up all, in any order; never fails: what cannot be named stays unnamed. `done` is how many addresses of

@@ -215,6 +215,13 @@ static void put_notes(moda_json *json, const moda_report *report, const sums *s)
             "Every allocation was recorded. The first %u blocks of a site were timed, then one in %u: how long its "
             "blocks lived, and how many were short-lived, are estimates.",
             MODA_LIVES_ALL, MODA_LIVES_STRIDE);
+    for (size_t i = 0; i < report->module_count; i++) {
+        const moda_report_module *const module = &report->modules[i];
+        if (module->is_changed || module->is_missing)
+            put_note(json, true, "No names in %s: %s.", module->path,
+                     module->is_missing ? "there was no such file"
+                                        : "the file had changed since the program ran");
+    }
     if (report->is_filtered)
         put_note(json, false, "Filtered: call sites with %s of allocated bytes are left out.",
                  moda_human_bytes(size, report->dropped.of[MODA_VALUE_ALLOCATED_BYTES]));
@@ -413,6 +420,7 @@ static int write_html(const moda_report *report, const moda_write_options *optio
         moda_json_begin(&json, out, 1, true);
         moda_json_string(&json, "title", options->title != NULL ? options->title : "");
         moda_json_string(&json, "value", moda_value_infos[options->value].key);
+        moda_json_string(&json, "by", moda_by_name(options->by));
         put_facts(&json, report);
         put_plots(&json, report->profile);
         put_frames(&json, report, &frames, &strings);

@@ -83,7 +83,7 @@ __attribute__((format(printf, 2, 3))) static void put_note(const page *p, const 
         const bool must_break = column > 0 && column + 1 + length > width;
         moda_out_text(p->out, column == 0 ? "  " : must_break ? "\n    " : " ");
         column = (column == 0 ? 2 : must_break ? 4 : column + 1) + length;
-        moda_out_text(p->out, word);
+        moda_out_utf8(p->out, word); /* of a file's name, perhaps */
     }
     moda_out_char(p->out, '\n');
 }
@@ -268,14 +268,18 @@ static void put_stack(const page *p, const moda_stack *stack) {
         moda_out_format(p->out, "%*s%s%s%s\n", (int)indent, "", p->dim, walk_note(stack), p->plain);
 }
 
-/* What else is worth knowing of a site, on its first line. */
+/* What else is worth knowing of a site, on its first line. Lives that ended: where these are not all of the `shown` blocks,
+ * how many they are. */
 static void put_site_facts(const page *p, const moda_values *v, moda_value value, size_t used) {
     char text[MODA_HUMAN_SIZE];
     moda_out facts, *const out = &facts;
     moda_out_to_buffer(out);
-    if (v->of[MODA_VALUE_LIFETIME_COUNT] > 0)
-        moda_out_format(out, ", mean life %s", moda_human_ns(text, moda_values_mean_lifetime_ns(v)));
     const int64_t ended = v->of[MODA_VALUE_LIFETIME_COUNT], temporary = v->of[MODA_VALUE_TEMPORARY_COUNT];
+    const int64_t shown = v->of[count_beside(value)];
+    if (ended > 0 && ended != shown)
+        moda_out_format(out, "; %s freed", moda_human_count(text, ended));
+    if (v->of[MODA_VALUE_LIFETIME_NS] > 0) /* 0: none of them was timed */
+        moda_out_format(out, ", mean life %s", moda_human_ns(text, moda_values_mean_lifetime_ns(v)));
     if (ended > 0 && temporary * 2 > ended)
         moda_out_format(out, ", %.0f%% short-lived", percent(temporary, ended));
     const int64_t remote = v->of[MODA_VALUE_REMOTE_FREE_COUNT], frees = v->of[MODA_VALUE_FREED_COUNT];
@@ -333,17 +337,18 @@ static void put_row_heads(const page *p, const moda_table *table) {
     const moda_value value = p->options->value;
     const moda_value_info *const info = &moda_value_infos[value];
     const char *const error = p->report->profile->is_exact ? "" : "  error";
+    const char *const head = info->unit == MODA_UNIT_BYTES ? "bytes" : info->label;
+    const size_t word = strcspn(head, ","); /* of "lifetimes, summed" */
+    const int head_length = word < 11 ? (int)word : 11;
     moda_out_text(p->out, p->dim);
     if (table->by == MODA_BY_SITE)
-        moda_out_format(p->out, "%11.11s%s  share    sum\n",
-                        info->unit == MODA_UNIT_BYTES ? "bytes" : info->label, error);
+        moda_out_format(p->out, "%11.*s%s  share    sum\n", head_length, head, error);
     else if (has_two_values(table))
         moda_out_format(p->out, "%11s%s  share %11s  share %12s  %s\n",
                         p->options->by_total ? "total" : "self", error,
                         p->options->by_total ? "self" : "total", "blocks", moda_by_name(table->by));
     else
-        moda_out_format(p->out, "%11.11s%s  share    sum %12s  %s\n",
-                        info->unit == MODA_UNIT_BYTES ? "bytes" : info->label, error, "blocks",
+        moda_out_format(p->out, "%11.*s%s  share    sum %12s  %s\n", head_length, head, error, "blocks",
                         moda_by_name(table->by));
     moda_out_text(p->out, p->plain);
 }
@@ -354,7 +359,7 @@ void moda_text_rows(const moda_report *report, const moda_table *table, const mo
     const moda_value value = options->value;
     const size_t top = options->top > 0 ? options->top : options->is_summary ? TOP_SUMMARY : TOP_DEFAULT;
     if (!(table->known >> value & 1)) {
-        moda_out_format(out, "%s is not known by %s: threads keep their own counters, not samples\n",
+        moda_out_format(out, "%s is not known by %s, only what was allocated, freed and is live\n",
                         moda_value_infos[value].label, moda_by_name(table->by));
         return;
     }
@@ -533,6 +538,21 @@ static void put_realloc(const page *p) {
              moda_human_bytes(text, sites));
 }
 
+/* Why there are addresses in place of names: most often the program has been built anew since. */
+static void put_lost_files(const page *p) {
+    enum { SHOWN = 5 };
+    size_t lost = 0;
+    for (size_t i = 0; i < p->report->module_count; i++) {
+        const moda_report_module *const module = &p->report->modules[i];
+        if ((module->is_changed || module->is_missing) && lost++ < SHOWN)
+            put_note(p, "no names in %s: %s", module->path,
+                     module->is_missing ? "there is no such file here"
+                                        : "the file has changed since the program ran");
+    }
+    if (lost > SHOWN)
+        put_note(p, "and in %zu more", lost - SHOWN);
+}
+
 void moda_text_trust(const moda_report *report, const moda_write_options *options, moda_out *out) {
     const page p = page_of(report, options, out);
     const moda_profile *const profile = report->profile;
@@ -558,6 +578,7 @@ void moda_text_trust(const moda_report *report, const moda_write_options *option
                  moda_human_count(a, (int64_t)report->addresses_named),
                  moda_human_count(b, (int64_t)report->addresses),
                  percent((int64_t)report->addresses_with_lines, (int64_t)report->addresses));
+    put_lost_files(&p);
     if (dropped > 0)
         put_note(&p,
                  "%s samples found no room for their stack (MOD_ALLOC_MEMORY): they are in the"

@@ -54,7 +54,14 @@ mkdir -p "image$PWD/bin"
 mv bin/stripped "image$PWD/bin/"
 cp store/stripped.debug "image$PWD/bin/"
 unnamed "a program that is gone"
+expect_out "no names in $PWD/bin/stripped: there is no such file here"
+cp "$PROGRAMS/catcher" bin/stripped
+unnamed "a program that was built anew"
+expect_out "no names in $PWD/bin/stripped: the file has changed since the program ran"
+try "$MOD_ALLOC" report --format html p.prof
+expect_out "No names in $PWD/bin/stripped: the file had changed since the program ran."
 named "under another root" --root "$PWD/image"
+case $out in *"no names in $PWD"*) fail "named, and said not to be: $out" ;; esac
 mv "image$PWD/bin/stripped" bin/
 
 # debuginfod

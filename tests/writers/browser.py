@@ -70,6 +70,8 @@ def open_html(folder):
         dom = browse(f"{url}#value={value}&search=" + quote(text), "--dump-dom", "--window-size=1440,1500")
         found = re.search(r'id="matched" data-exact="(\d+)"', dom)
         assert found and int(found[1]) == want, ("html: search", text, found and found[1], want)
+    dom = browse(f"{url}#search=" + quote("/([/"), "--dump-dom", "--window-size=1440,1500")
+    assert "regular expression" in text_of(re.search(r'id="matched"[^>]*>(.*?)</output>', dom)[1]), "html: a bad search"
     # Functions with what they call, summed by the page; of one name in several modules any may come first.
     rows = json.loads((folder / "functions.json").read_text(encoding="utf-8"))["rows"]
     dom = browse(url + "#group=function&sort=total", "--dump-dom", "--window-size=1440,1500")
@@ -78,6 +80,10 @@ def open_html(folder):
     want = sorted(((r["self"]["allocated_bytes"], r["total"]["allocated_bytes"]) for r in rows
                    if not r["name"].startswith("[")), key=lambda p: p[::-1], reverse=True)
     assert shown and shown[:10] == want[:10], ("html: functions", shown[:10], want[:10])
+    # A page opens with the value and the rows that it was written for.
+    dom = browse((folder / "functions.html").as_uri(), "--dump-dom", "--window-size=1440,1500")
+    shown, most = re.search(r'title="Own: ([\d,]+)"', dom), max(r["self"]["at_peak_bytes"] for r in rows)
+    assert shown and int(shown[1].replace(",", "")) == most, ("html: functions at the peak", shown and shown[1], most)
     for view in ("", "value=live_bytes&view=flame&theme=dark", "view=callers&group=function", "site=0&theme=dark",
                  "group=module&value=allocated_count&search=" + quote(word)):
         name = "html" + re.sub(r"[^a-z]+", "-", "-" + view.split("&search")[0]).rstrip("-") + ".png"

@@ -67,6 +67,8 @@ int main(int argc, char **argv) {
     is_done = is_done && write_one(report, moda_writer_find("json"), &options, argv[2], "functions", &error)
               && write_one(report, moda_writer_find("csv"), &options, argv[2], "functions", &error)
               && write_one(report, moda_writer_find("text"), &options, argv[2], "functions", &error);
+    options.value = MODA_VALUE_AT_PEAK_BYTES;
+    is_done = is_done && write_one(report, moda_writer_find("html"), &options, argv[2], "functions", &error);
     if (!is_done)
         fprintf(stderr, "write_report: %s\n", error.text);
     if (report != NULL && profile == NULL)

@@ -225,9 +225,11 @@ function fillOf(fn, isDim) {
 
 /* ---- state, kept in the address so that a view can be passed on ---- */
 
-const state = { value: "allocated_bytes", view: "icicle", group: "site", search: "", sort: "", theme: "", site: "" };
+/* The value and the rows that were asked for when the page was written, where it has them. */
+const givenValue = VALUES.some((v) => v.key === D.value && v.sum > 0) ? D.value : "allocated_bytes";
+const state = { value: givenValue, view: "icicle", group: D.by, search: "", sort: "", theme: "", site: "" };
 for (const [k, v] of new URLSearchParams(location.hash.slice(1))) if (k in state) state[k] = v;
-if (!VALUES.some((v) => v.key === state.value)) state.value = "allocated_bytes";
+if (!VALUES.some((v) => v.key === state.value)) state.value = givenValue;
 function remember() {
   const given = Object.entries(state).filter(([, v]) => v !== "");
   try { history.replaceState(null, "", "#" + new URLSearchParams(given)); } catch (e) { /* a sandboxed frame */ }
@@ -545,7 +547,7 @@ function drawPath() {
   $("unzoom").hidden = focus === 0;
 }
 function drawMatched() {
-  if (!functionFound) { $("matched").textContent = ""; return; }
+  if (!functionFound) { $("matched").textContent = $("search").validationMessage; return; }
   const { sum } = weights, n = tree.parent.length, inside = new Uint8Array(n);
   let part = 0;
   for (let i = 1; i < n; i++) {
@@ -828,6 +830,8 @@ function setTheme(theme) {
   drawLegend();
 }
 function start() {
+  if (!GROUPS.some((g) => g.key === state.group)) state.group = "site";
+  if (!VIEWS.some((v) => v.key === state.view)) state.view = "icicle";
   setTheme(state.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
   $("theme").onclick = () => { setTheme(state.theme = isDark() ? "light" : "dark"); remember(); paintGraph(); };
   drawHead();
