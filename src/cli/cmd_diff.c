@@ -35,6 +35,7 @@ int moda_cli_diff(int argc, char **argv) {
         view.write.value = MODA_VALUE_ALLOCATED_BYTES;
     }
     const char *const format = choose_format(&view, &args);
+    moda_cli_spare_profiles(&args, &view);
     moda_error error = {.text = ""};
     moda_profile *profile[2];
     moda_report *report[2];

@@ -23,6 +23,7 @@ static void complain_of_nothing(const moda_cli_args *args, const moda_profile *p
 static int write_profiles(const moda_cli_args *args, moda_cli_view *view, const char *format) {
     moda_error error = {.text = ""};
     const moda_writer *const writer = moda_cli_view_writer(view, args, format);
+    moda_cli_spare_profiles(args, view);
     moda_profile *const profile = moda_cli_read_profiles(args, args->operand, (size_t)args->operand_count);
     moda_report *const report = moda_cli_build_report(view, profile, &error);
     if (report == NULL || !moda_cli_write_report(view, report, writer, &error)) {
@@ -53,6 +54,9 @@ int moda_cli_report(int argc, char **argv) {
     }
     if (args.operand_count == 0) {
         moda_cli_misuse(&args, "which profile? A file, or the pid of a running program");
+    }
+    if (view.write.by == MODA_BY_THREAD && !view.has_value) {
+        view.write.value = MODA_VALUE_ALLOCATED_BYTES; /* what was live at the peak is known by site alone */
     }
     return write_profiles(&args, &view, "text");
 }

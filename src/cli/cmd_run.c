@@ -117,6 +117,9 @@ static void check_options(run_state *run) {
     if (run->is_exact || (run->has_gate && !run->has_sample)) {
         set_exact();
     }
+    if (run->format == NULL) {
+        run->format = moda_cli_format_of_suffix(run->output);
+    }
     if (run->format != NULL) {
         run->writer = moda_writer_find(run->format);
         if (run->writer == NULL) {

@@ -7,7 +7,9 @@
 #include <regex.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -127,17 +129,19 @@ bool moda_cli_view_take(moda_cli_view *view, const moda_cli_args *args, int opti
 
 static bool ends_with(const char *text, const char *end) {
     const size_t length = strlen(text), wanted = strlen(end);
-    return length > wanted && strcmp(text + length - wanted, end) == 0;
+    return length > wanted && strcasecmp(text + length - wanted, end) == 0;
 }
 
 /* Plain .json is our own rows; the other formats in JSON are asked for by name or by a longer suffix. */
-static const char *format_of_suffix(const char *path) {
+const char *moda_cli_format_of_suffix(const char *path) {
     static const struct {
         const char *suffix, *format;
     } table[] = {
-        {".html", "html"},      {".htm", "html"},    {".csv", "csv"},
-        {".folded", "folded"},  {".pb.gz", "pprof"}, {".pprof", "pprof"},
-        {".heap", "heap_v2"},   {".txt", "text"},    {".speedscope.json", "speedscope"},
+        {".html", "html"},      {".htm", "html"},
+        {".csv", "csv"},        {".folded", "folded"},
+        {".pb.gz", "pprof"},    {".pb", "pprof"},
+        {".pprof", "pprof"},    {".heap", "heap_v2"},
+        {".txt", "text"},       {".speedscope.json", "speedscope"},
         {".dhat.json", "dhat"}, {".json", "json"},
     };
     for (size_t i = 0; path != NULL && i < sizeof table / sizeof *table; i++) {
@@ -149,7 +153,7 @@ static const char *format_of_suffix(const char *path) {
 }
 
 const char *moda_cli_view_format(const moda_cli_view *view, const char *otherwise) {
-    const char *const by_suffix = format_of_suffix(view->output);
+    const char *const by_suffix = moda_cli_format_of_suffix(view->output);
     return view->format != NULL ? view->format : by_suffix != NULL ? by_suffix : otherwise;
 }
 
@@ -165,6 +169,20 @@ const moda_writer *moda_cli_view_writer(const moda_cli_view *view, const moda_cl
         moda_cli_misuse(args, "%s is not for a terminal: name a file with --output", name);
     }
     return writer;
+}
+
+void moda_cli_spare_profiles(const moda_cli_args *args, const moda_cli_view *view) {
+    struct stat output, profile;
+    if (view->output == NULL || stat(view->output, &output) != 0 || !S_ISREG(output.st_mode)) {
+        return;
+    }
+    for (int i = 0; i < args->operand_count; i++) {
+        if (stat(args->operand[i], &profile) == 0 && profile.st_dev == output.st_dev
+            && profile.st_ino == output.st_ino) {
+            moda_cli_misuse(args, "--output: '%s' is the profile that is read, and would be lost",
+                            view->output);
+        }
+    }
 }
 
 /* ---- profile ---- */

@@ -38,6 +38,12 @@ const moda_writer *moda_cli_view_writer(const moda_cli_view *view, const moda_cl
 /* The format's name: as asked for, else what the output's suffix says, else `otherwise`. */
 const char *moda_cli_view_format(const moda_cli_view *view, const char *otherwise);
 
+/* The format that a file's suffix stands for; NULL where it stands for none, or path is NULL. */
+const char *moda_cli_format_of_suffix(const char *path);
+
+/* Ends the process where a report would replace a profile that it is made from. */
+void moda_cli_spare_profiles(const moda_cli_args *args, const moda_cli_view *view);
+
 /* Reads the operands, adds them up if there are several. Ends the process where one cannot be read. */
 moda_profile *moda_cli_read_profiles(const moda_cli_args *args, char **names, size_t count);
 

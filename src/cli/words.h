@@ -10,6 +10,7 @@
 
 #define MODA_CLI_FORMATS "text|dhat|pprof|heap_v2|folded|speedscope|json|csv|html"
 #define MODA_CLI_DIFF_FORMATS "text|json|csv|folded"
+#define MODA_CLI_SUFFIXES ".html .csv .json .txt .folded .pb.gz .heap .dhat.json .speedscope.json"
 #define MODA_CLI_GROUPS "site|function|file|module|thread"
 #define MODA_CLI_VALUES "allocated|count|live|peak|own_peak|requested|waste|freed|temporary|remote|lifetime"
 

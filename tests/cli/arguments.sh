@@ -58,6 +58,14 @@ misuse "'nan' is not a number of seconds" top --interval nan 1
 misuse "'size' is none of" report --by size x
 misuse "'size' is none of" report --value size x
 misuse "--filter: '(': " report --filter '(' x
+# what is read is not written over, under whatever name
+echo recorded > own.prof
+ln own.prof same.prof
+for command in "report" "report --format json" "merge --format html x" "diff x"; do
+    # shellcheck disable=SC2086
+    misuse "'same.prof' is the profile that is read" $command --output same.prof own.prof
+done
+expect_equal "own.prof" "$(cat own.prof)" recorded
 misuse "'xml' is none of" report --format xml x
 
 # what is a file's fault needs no hint at --help: one line

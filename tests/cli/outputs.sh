@@ -140,6 +140,39 @@ expect_err "wrote mod-alloc.allocate."
 [ -s mod-alloc.allocate.*.csv ] || fail "run --format without --output: $(ls)"
 try "$MOD_ALLOC" report -o by-suffix.csv after.prof
 cmp -s by-suffix.csv report.csv || fail "the suffix .csv does not give what --format csv gives"
+# each suffix that --help names, and others, of run and of report
+begins() { head -c "${#2}" "$1" | grep -qF -- "$2" || fail "$1 begins with '$(head -c 40 "$1" | tr -d '\0')', not '$2'"; }
+"$MOD_ALLOC" report -F pprof after.prof > bare.pb.gz
+for suffix in $("$MOD_ALLOC" run --help | tr '\n' ' ' | sed 's/.*suffix says (\([^)]*\)).*/\1/') .HTML .pb .prof; do
+    try "$MOD_ALLOC" run -q -x -o "run-as$suffix" "$allocate" keep 1000 64
+    expect_status 0
+    [ $suffix = .prof ] || try "$MOD_ALLOC" report -o "report-as$suffix" after.prof
+    expect_status 0
+    for file in *-as$suffix; do
+        case $suffix in
+        .html | .HTML) begins "$file" '<!DOCTYPE html>' ;;
+        .csv) begins "$file" function,file,line ;;
+        .json) grep -q '"format":"mod-alloc report"' "$file" || fail "$file is not our json" ;;
+        .txt) grep -q '^By site: ' "$file" || fail "$file is no text" ;;
+        .folded) grep -q '^_start;.*keep_blocks.* [0-9]*$' "$file" || fail "$file is not folded" ;;
+        .pb.gz | .pb) gzip -t < "$file" || fail "$file is no pprof" ;;
+        .heap) begins "$file" 'heap profile: ' ;;
+        .dhat.json) grep -q '"dhatFileVersion":2' "$file" || fail "$file is not DHAT's" ;;
+        .speedscope.json) grep -q 'speedscope.app' "$file" || fail "$file is not speedscope's" ;;
+        .prof) begins "$file" MODALLOC ;;
+        *) fail "the help names $suffix" ;;
+        esac
+    done
+done
+
+# of blocks that mostly live on, how many the mean life is of; threads by what is known of them
+try "$MOD_ALLOC" run -q -x -o lives.prof "$allocate" keep 100 64 drop
+try "$MOD_ALLOC" report --allocated lives.prof
+expect_out "100 blocks; 1 freed, mean life "
+try "$MOD_ALLOC" report --value lifetime lives.prof
+expect_out "  lifetimes  share "
+try "$MOD_ALLOC" report --by thread lives.prof
+expect_out "By thread: allocated, "
 
 # a program that ends by _exit: nothing is newer than its end, so that the peak is not either
 for size in 100 3000 1000000; do
