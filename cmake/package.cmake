@@ -21,3 +21,7 @@ install(FILES ${PROJECT_BINARY_DIR}/mod_alloc-config.cmake ${PROJECT_BINARY_DIR}
 file(RELATIVE_PATH prefix_from_pc /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
 configure_file(${PROJECT_SOURCE_DIR}/cmake/mod_alloc.pc.in ${PROJECT_BINARY_DIR}/mod_alloc.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/mod_alloc.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+if(TARGET mod_alloc_report)
+  configure_file(${PROJECT_SOURCE_DIR}/cmake/mod_alloc_report.pc.in ${PROJECT_BINARY_DIR}/mod_alloc_report.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/mod_alloc_report.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+endif()

@@ -34,6 +34,10 @@ if [ -x "$PROGRAMS/static_profiled" ]; then
     try "$MOD_ALLOC" run --json counts.json "$PROGRAMS/static_profiled" keep 1000 64 exit 5
     expect_status 5
     [ "$(json counts.json live_count)" -ge 1000 ] || fail "static_profiled: live_count $(json counts.json live_count)"
+    # and its stacks are walked by tables, which gcc leaves out unless it is told
+    try "$MOD_ALLOC" run -q -x -o walked.prof "$PROGRAMS/static_profiled" keep 1000 64
+    try "$MOD_ALLOC" report --filter keep_blocks walked.prof
+    expect_out keep_blocks _start
 fi
 
 # byte 4 of an ELF file is its class, bytes 18 and 19 its machine
