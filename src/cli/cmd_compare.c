@@ -221,7 +221,14 @@ static const char *find_plain(const moda_cli_args *args, const settings *s) {
     char path[PATH_MAX];
     moda_cli_find_library(args, s->library, path);
     *strrchr(path, '/') = '\0';
-    return absolute(args, joined(path, "/", "libmimalloc_plain.so"));
+    const char *const beside = joined(path, "/", "libmimalloc_plain.so");
+    if (access(beside, F_OK) != 0) {
+        moda_cli_misuse(
+            args,
+            "plain: there is no %s: it lies where mod-alloc was built, and is not installed; --plain names it",
+            beside);
+    }
+    return absolute(args, beside);
 }
 
 typedef struct malloc_row {

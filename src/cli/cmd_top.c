@@ -300,10 +300,11 @@ static void draw(const top_state *top, const top_look *before, const top_look *l
 
 /* ---- plain lines ---- */
 
-static bool print_plain(const top_state *top, const top_look *before, const top_look *look, bool is_first) {
+/* False, without an error where the reader has gone, where it cannot be written. */
+static bool print_plain(const top_state *top, const top_look *before, const top_look *look, bool is_first,
+                        moda_error *error) {
     char live[MODA_HUMAN_SIZE], blocks[MODA_HUMAN_SIZE], peak[MODA_HUMAN_SIZE], allocated[MODA_HUMAN_SIZE];
     char per_second[MODA_HUMAN_SIZE + 4] = "-", allocations[MODA_HUMAN_SIZE] = "-", up[MODA_HUMAN_SIZE];
-    moda_error error = {.text = ""};
     moda_out out;
     moda_out_to_fd(&out, STDOUT_FILENO, "standard output");
     const mod_alloc_stats *const t = &look->profile->totals;
@@ -326,7 +327,11 @@ static bool print_plain(const top_state *top, const top_look *before, const top_
     if (top->rows > 0) {
         print_sites(top, look, top->rows, false, &out);
     }
-    return moda_out_close(&out, &error);
+    const bool is_written = moda_out_close(&out, error);
+    if (out.error_number == EPIPE) {
+        error->text[0] = '\0';
+    }
+    return is_written;
 }
 
 /* ---- the loop ---- */
@@ -390,7 +395,10 @@ static void watch(top_state *top) {
         const bool is_over = has_ended(&now);
         if (!top->is_plain) {
             draw(top, &before, &now, is_over);
-        } else if (!print_plain(top, &before, &now, count == 1)) {
+        } else if (!print_plain(top, &before, &now, count == 1, &error)) {
+            if (error.text[0] != '\0') {
+                moda_cli_fail(&top->args, MODA_CLI_MISUSE, "%s", error.text);
+            }
             break;
         }
         if (count == top->looks || (is_over && top->is_plain)

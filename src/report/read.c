@@ -1353,7 +1353,10 @@ moda_profile *moda_profile_read_process(pid_t pid, moda_error *error) {
     snprintf(path, sizeof path, "/proc/%ld/maps", (long)pid);
     FILE *const maps = fopen(path, "re");
     if (maps == NULL) {
-        moda_error_set(error, "%s: %s cannot be opened: %s", source, path, strerror(errno));
+        if (errno == ENOENT)
+            moda_error_set(error, "%s: there is no such process, nor a file of that name", source);
+        else
+            moda_error_set(error, "%s: %s cannot be opened: %s", source, path, strerror(errno));
         return NULL;
     }
     reader r = {.fd = -1, .source_size = UINT64_MAX, .is_live = true, .source = source, .error = error};

@@ -41,6 +41,7 @@ misuse "'17179869184G' is not" run --sample 17179869184G true
 misuse "is outside 1048576" run --memory 4K true
 misuse "'guess' is none of auto|fp|tables" run --unwind guess true
 misuse "'2 days' is not a time" run --short-lived '2 days' true
+misuse "'none' is none of some|all" run --lifetimes none true
 misuse "'x' is none of text" run --format x true
 misuse "'x' is not a number of bytes" run --fail-if-live x true
 misuse "--exact and --sample" run --exact --sample 4096 true
@@ -107,6 +108,16 @@ for command in run report diff merge stat top; do
     done
 done
 
+# what is not there is told as such
+try "$MOD_ALLOC" stat 2000000000
+expect_status 2
+expect_err "there is no such process"
+mkdir lib
+: > lib/libmod_alloc.so
+try "$MOD_ALLOC" compare --library lib/libmod_alloc.so --allocators plain true
+expect_status 2
+expect_err "lib/libmimalloc_plain.so: it lies where mod-alloc was built"
+
 # options of the program are the program's
 try "$MOD_ALLOC" run -q printf '%s' --help
 expect_status 0
@@ -122,5 +133,8 @@ expect_status 0
 if [ -w /dev/full ]; then
     "$MOD_ALLOC" --help > /dev/full 2> .err
     expect_equal "status of --help > /dev/full" "$?" 2
+    "$MOD_ALLOC" run -q -o full.prof true
+    "$MOD_ALLOC" top --looks 1 full.prof > /dev/full 2> .err
+    expect_equal "status of top > /dev/full" "$?" 2
 fi
 finish

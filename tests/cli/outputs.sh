@@ -142,7 +142,6 @@ try "$MOD_ALLOC" report -o by-suffix.csv after.prof
 cmp -s by-suffix.csv report.csv || fail "the suffix .csv does not give what --format csv gives"
 # each suffix that --help names, and others, of run and of report
 begins() { head -c "${#2}" "$1" | grep -qF -- "$2" || fail "$1 begins with '$(head -c 40 "$1" | tr -d '\0')', not '$2'"; }
-"$MOD_ALLOC" report -F pprof after.prof > bare.pb.gz
 for suffix in $("$MOD_ALLOC" run --help | tr '\n' ' ' | sed 's/.*suffix says (\([^)]*\)).*/\1/') .HTML .pb .prof; do
     try "$MOD_ALLOC" run -q -x -o "run-as$suffix" "$allocate" keep 1000 64
     expect_status 0
@@ -169,6 +168,9 @@ done
 try "$MOD_ALLOC" run -q -x -o lives.prof "$allocate" keep 100 64 drop
 try "$MOD_ALLOC" report --allocated lives.prof
 expect_out "100 blocks; 1 freed, mean life "
+try "$MOD_ALLOC" run -q -x --lifetimes all -o timed.prof "$allocate" pass 2000 64
+try "$MOD_ALLOC" report timed.prof
+case $out in *"lifetimes at sites of more"*) fail "not all lives were timed: $out" ;; esac
 try "$MOD_ALLOC" report --value lifetime lives.prof
 expect_out "  lifetimes  share "
 try "$MOD_ALLOC" report --by thread lives.prof
