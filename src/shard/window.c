@@ -7,7 +7,8 @@
  *
  * A thread window's peak: the shard's mark is lowered to the balance at start, and what the mark was is
  * kept in the entry of the window opened before it. window_mark[i] is then the highest balance between
- * the i-th start and the next; a window's peak is the highest over its own entry and all later ones.
+ * the i-th start and the next; a window's peak is the highest over its own entry and all later ones. One
+ * that found no room reads from the entry before it on, or the thread's peak: never too low.
  */
 #include "shard/peak.h"
 #include "shard/shard.h"
@@ -168,10 +169,11 @@ void mod_alloc_thread_profiler_start(mod_alloc_profiler *profiler) {
     }
 }
 
-/* The window's entry, or the newest one where it found no room or another thread's. */
+/* The window's entry (1-based). Of one that found no room: the newest of those opened before it, which has since kept what
+ * it would have; 0 if those are all stopped. */
 static uint32_t find_entry(const moda_shard *shard, uint32_t id) {
     uint32_t i = shard->thread_windows;
-    while (i > 0 && shard->window_id[i - 1] != id) {
+    while (i > 0 && (int32_t)(shard->window_id[i - 1] - id) > 0) {
         i--;
     }
     return i;
@@ -217,7 +219,11 @@ void mod_alloc_thread_profiler_stop(mod_alloc_profiler *profiler, mod_alloc_stat
         for (uint32_t i = entry; i <= shard->thread_windows; i++) {
             peak = higher(peak, shard->window_mark[i - 1]);
         }
-        remove_entry(shard, entry);
+        if (shard->window_id[entry - 1] == w->index) {
+            remove_entry(shard, entry);
+        }
+    } else {
+        peak = moda_shard_thread_peak(shard);
     }
     moda_counts now;
     moda_totals_of_shard(shard, &now);

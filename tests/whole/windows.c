@@ -318,6 +318,45 @@ static void thread_windows_never_stopped(void) {
     thread_windows_nested();
 }
 
+/* Beyond the last entry: a peak that is too high may be, one that is too low not, however the mark was moved and whichever
+ * windows were stopped before. */
+static void thread_windows_beyond_the_last(bool oldest_first) {
+    enum { full = MOD_ALLOC_WINDOWS_MAX };
+    static mod_alloc_profiler window[full], beyond, later;
+    mod_alloc_stats stats, of_beyond, of_later;
+    uint64_t a, b;
+    for (int i = 0; i < full; i++) {
+        mod_alloc_thread_profiler_start(&window[i]);
+    }
+    mod_alloc_thread_profiler_start(&beyond);
+    void *p = take(1000000, &a);
+    free(p);
+    mod_alloc_thread_profiler_start(&later);
+    mod_alloc_thread_profiler_stop(&later, NULL);
+    if (oldest_first) {
+        for (int i = 0; i < full; i++) {
+            mod_alloc_thread_profiler_stop(&window[i], &stats);
+            CHECK_EQ(stats.peak_bytes, a, "a window with an entry");
+        }
+        mod_alloc_thread_profiler_start(&later);
+        p = take(1000, &b);
+        free(p);
+        mod_alloc_thread_profiler_stop(&beyond, &of_beyond);
+        mod_alloc_thread_profiler_stop(&later, &of_later);
+        CHECK_EQ(of_later.peak_bytes, b, "a window with an entry again");
+    } else {
+        mod_alloc_thread_profiler_stop(&beyond, &of_beyond);
+        for (int i = full - 1; i >= 0; i--) {
+            mod_alloc_thread_profiler_stop(&window[i], &stats);
+            CHECK_EQ(stats.peak_bytes, a, "a window with an entry");
+        }
+    }
+    CHECK(of_beyond.peak_bytes >= a, "a window without an entry: %" PRIu64 ", at least %" PRIu64,
+          of_beyond.peak_bytes, a);
+    CHECK(of_beyond.peak_live_count >= 1, "a window without an entry: %" PRIu64 " blocks",
+          of_beyond.peak_live_count);
+}
+
 /* ---- on several threads ---- */
 
 #define THREADS 4
@@ -412,6 +451,8 @@ int main(void) {
     thread_windows_overlapping();
     thread_windows_in_a_row();
     thread_windows_never_stopped();
+    thread_windows_beyond_the_last(false);
+    thread_windows_beyond_the_last(true);
     on_threads();
     return whole_end();
 }
