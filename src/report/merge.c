@@ -43,14 +43,14 @@ static bool copy_process(moda_arena *arena, const moda_profile_process *from, mo
 }
 
 static void add_stats(mod_alloc_stats *to, const mod_alloc_stats *more) {
-    to->alloc_count += more->alloc_count;
-    to->free_count += more->free_count;
-    to->total_bytes += more->total_bytes;
-    to->current_bytes += more->current_bytes;
-    to->peak_bytes += more->peak_bytes;
-    to->live_count += more->live_count;
-    to->peak_live_count += more->peak_live_count;
-    to->requested_bytes += more->requested_bytes;
+    to->alloc_count = moda_count_sum(to->alloc_count, more->alloc_count);
+    to->free_count = moda_count_sum(to->free_count, more->free_count);
+    to->total_bytes = moda_count_sum(to->total_bytes, more->total_bytes);
+    to->current_bytes = moda_count_sum(to->current_bytes, more->current_bytes);
+    to->peak_bytes = moda_count_sum(to->peak_bytes, more->peak_bytes);
+    to->live_count = moda_count_sum(to->live_count, more->live_count);
+    to->peak_live_count = moda_count_sum(to->peak_live_count, more->peak_live_count);
+    to->requested_bytes = moda_count_sum(to->requested_bytes, more->requested_bytes);
 }
 
 static bool add_part(merger *m, const moda_profile *part) {
@@ -75,7 +75,7 @@ static bool add_part(merger *m, const moda_profile *part) {
             return false;
     }
     for (int k = 0; k < MODA_PROFILE_SIZE_CLASSES; k++)
-        to->size_classes[k] += part->size_classes[k];
+        to->size_classes[k] = moda_count_sum(to->size_classes[k], part->size_classes[k]);
     to->is_exact = to->is_exact && part->is_exact;
     if (to->sample_bytes == 0)
         to->sample_bytes = part->sample_bytes;

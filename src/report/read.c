@@ -447,6 +447,15 @@ static bool read_modules(reader *r) {
     return true;
 }
 
+static int64_t as_int(uint64_t value) {
+    return value > INT64_MAX ? INT64_MAX : (int64_t)value;
+}
+
+/* Fixed point to blocks. */
+static int64_t blocks(uint64_t count) {
+    return as_int(count / MODA_COUNT_ONE + (count % MODA_COUNT_ONE >= MODA_COUNT_ONE / 2));
+}
+
 /* ---- threads ---- */
 
 /* Neither thinks of overflow: a damaged profile holds any number. */
@@ -570,7 +579,8 @@ static bool read_threads(reader *r) {
             for (int k = 0; k < 6; k++)
                 p->walks[k] += thread->walks[k];
             for (int k = 0; k < MODA_PROFILE_SIZE_CLASSES; k++)
-                r->profile->size_classes[k] += block->shard[i].size_samples[k];
+                r->profile->size_classes[k] =
+                    moda_count_sum(r->profile->size_classes[k], block->shard[i].size_samples[k]);
         }
         ref = block->next;
     }
@@ -602,7 +612,7 @@ static bool read_threads(reader *r) {
     p->totals.peak_bytes = peak > 0 ? (uint64_t)peak : 0;
     p->totals.peak_live_count = peak_live > 0 ? (uint64_t)peak_live : 0;
     for (int k = 0; k < MODA_PROFILE_SIZE_CLASSES; k++)
-        r->profile->size_classes[k] = (r->profile->size_classes[k] + MODA_COUNT_ONE / 2) / MODA_COUNT_ONE;
+        r->profile->size_classes[k] = (uint64_t)blocks(r->profile->size_classes[k]);
     if (count > 1)
         qsort(threads, count, sizeof *threads, by_slot);
     r->profile->threads = threads;
@@ -611,15 +621,6 @@ static bool read_threads(reader *r) {
 }
 
 /* ---- sites ---- */
-
-static int64_t as_int(uint64_t value) {
-    return value > INT64_MAX ? INT64_MAX : (int64_t)value;
-}
-
-/* Fixed point to blocks. */
-static int64_t blocks(uint64_t count) {
-    return as_int(count / MODA_COUNT_ONE + (count % MODA_COUNT_ONE >= MODA_COUNT_ONE / 2));
-}
 
 static int64_t not_negative(int64_t value) {
     return value > 0 ? value : 0;

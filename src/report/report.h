@@ -113,6 +113,7 @@ typedef struct moda_values {
 
 /* a + b, at most INT64_MAX and at least INT64_MIN: a damaged profile can hold any number. */
 int64_t moda_values_sum(int64_t a, int64_t b);
+uint64_t moda_count_sum(uint64_t a, uint64_t b); /* the same of counters: at most UINT64_MAX */
 void moda_values_clear(moda_values *values); /* neutral for moda_values_add: zeroes, lifetime_min INT64_MAX */
 void moda_values_add(moda_values *sum, const moda_values *more);
 /* One standard error of the estimate; 0 where it is exact, -1 where it is not known. */

@@ -198,6 +198,11 @@ static void put_shard(moda_shard *shard, const moda_profile_thread *t) {
     memcpy(shard->name, t->name, sizeof shard->name);
 }
 
+/* In fixed point, as a region has it: at most what a word holds. */
+static uint64_t fixed_count(uint64_t count) {
+    return count <= UINT64_MAX / MODA_COUNT_ONE ? count * MODA_COUNT_ONE : UINT64_MAX;
+}
+
 static void put_threads(saver *s, uint32_t process) {
     const moda_profile *const profile = s->profile;
     uint32_t count = 0, n = 0;
@@ -213,7 +218,7 @@ static void put_threads(saver *s, uint32_t process) {
             put_shard(&block->shard[n++], &profile->threads[i]);
     /* Block sizes are known of all processes together: the first thread of all tells them. */
     for (int k = 0; k < MODA_PROFILE_SIZE_CLASSES && count > 0 && profile->threads[0].process == process; k++)
-        block->shard[0].size_samples[k] = profile->size_classes[k] * MODA_COUNT_ONE;
+        block->shard[0].size_samples[k] = fixed_count(profile->size_classes[k]);
     header_of(s)->shard_blocks = ref_of(offset);
     header_of(s)->slot_count = count;
 }
@@ -261,7 +266,12 @@ static bool join_sites(saver *s) {
 }
 
 static uint64_t fixed(int64_t count) {
-    return count > 0 ? (uint64_t)count * MODA_COUNT_ONE : 0;
+    return count > 0 ? fixed_count((uint64_t)count) : 0;
+}
+
+static int64_t fixed_signed(int64_t count) {
+    const uint64_t made = fixed(count);
+    return made <= INT64_MAX ? (int64_t)made : INT64_MAX;
 }
 
 static moda_site_counts counts_of(const moda_values *v) {
@@ -283,11 +293,11 @@ static moda_site_counts counts_of(const moda_values *v) {
         .moved_count = fixed(of[MODA_VALUE_FREED_COUNT] - of[MODA_VALUE_LIFETIME_COUNT]),
         .remote_free_count = fixed(of[MODA_VALUE_REMOTE_FREE_COUNT]),
         .at_peak_epoch = UINT64_MAX,
-        .at_peak_count = (int64_t)fixed(of[MODA_VALUE_AT_PEAK_COUNT]),
+        .at_peak_count = fixed_signed(of[MODA_VALUE_AT_PEAK_COUNT]),
         .at_peak_bytes = of[MODA_VALUE_AT_PEAK_BYTES],
         .at_peak_requested = of[MODA_VALUE_AT_PEAK_REQUESTED_BYTES],
         .peak_bytes = of[MODA_VALUE_OWN_PEAK_BYTES],
-        .peak_count = (int64_t)fixed(of[MODA_VALUE_OWN_PEAK_COUNT]),
+        .peak_count = fixed_signed(of[MODA_VALUE_OWN_PEAK_COUNT]),
     };
 }
 

@@ -91,6 +91,11 @@ int64_t moda_values_sum(int64_t a, int64_t b) {
     return b > 0 ? INT64_MAX : INT64_MIN;
 }
 
+uint64_t moda_count_sum(uint64_t a, uint64_t b) {
+    uint64_t sum;
+    return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX : sum;
+}
+
 void moda_values_add(moda_values *sum, const moda_values *more) {
     for (int i = 0; i < MODA_VALUE_COUNT; i++) {
         const int64_t a = sum->of[i], b = more->of[i];

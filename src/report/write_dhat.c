@@ -21,6 +21,7 @@
  */
 #include "report/write_parts.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -176,7 +177,7 @@ static int64_t lifetimes_us(const moda_values *values, uint64_t end_us) {
         sum = half * (double)gone;
     else
         sum *= (double)gone / (double)ended;
-    return moda_javascript_int((int64_t)(sum + half * (double)live));
+    return moda_javascript_int((int64_t)fmin(sum + half * (double)live, 9e18));
 }
 
 static void put_point(moda_json *json, const point *p, uint64_t end_us) {

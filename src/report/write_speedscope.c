@@ -67,7 +67,7 @@ static void put_profile(moda_json *json, const moda_report *report, const moda_s
         if (weight <= 0)
             continue;
         moda_json_int(json, NULL, moda_javascript_int(weight));
-        sum += weight;
+        sum = moda_values_sum(sum, weight);
     }
     moda_json_end(json);
     moda_json_int(json, "endValue", moda_javascript_int(sum));

@@ -280,10 +280,10 @@ static void put_site_facts(const page *p, const moda_values *v, moda_value value
         moda_out_format(out, "; %s freed", moda_human_count(text, ended));
     if (v->of[MODA_VALUE_LIFETIME_NS] > 0) /* 0: none of them was timed */
         moda_out_format(out, ", mean life %s", moda_human_ns(text, moda_values_mean_lifetime_ns(v)));
-    if (ended > 0 && temporary * 2 > ended)
+    if (ended > 0 && temporary > ended / 2)
         moda_out_format(out, ", %.0f%% short-lived", percent(temporary, ended));
     const int64_t remote = v->of[MODA_VALUE_REMOTE_FREE_COUNT], frees = v->of[MODA_VALUE_FREED_COUNT];
-    if (frees > 0 && remote * 10 > frees)
+    if (frees > 0 && remote > frees / 10)
         moda_out_format(out, ", %.0f%% freed by other threads", percent(remote, frees));
     if (value == MODA_VALUE_WASTE_BYTES || value == MODA_VALUE_REQUESTED_BYTES)
         moda_out_format(out, ", of %s allocated", moda_human_bytes(text, v->of[MODA_VALUE_ALLOCATED_BYTES]));
@@ -711,7 +711,7 @@ static void put_signed(char *text, moda_unit unit, int64_t value) {
 static void put_total_change(const page *p, const char *label, uint64_t before, uint64_t after,
                              moda_unit unit) {
     char a[MODA_HUMAN_SIZE], b[MODA_HUMAN_SIZE], c[MODA_HUMAN_SIZE + 1];
-    put_signed(c, unit, (int64_t)(after - before));
+    put_signed(c, unit, moda_values_sum(as_int(after), -as_int(before)));
     moda_out_format(p->out, "  %-12s %14s -> %14s %14s", label, moda_human_value(a, unit, as_int(before)),
                     moda_human_value(b, unit, as_int(after)), c);
     if (before > 0)

@@ -469,6 +469,79 @@ Test(merge, a_merged_profile_reads_as_its_parts_do) {
     make_region_free(region);
 }
 
+/* A sum of lifetimes stays at the most that a word holds, and so may any other figure of a long life. */
+static moda_profile *read_full(make_region *region, moda_error *error) {
+    moda_shard *const thread = make_region_thread(region, 1, "one", 0);
+    for (uint64_t frame = 4096; frame <= 8192; frame += 4096) {
+        moda_site *const site = make_region_site(region, &frame, 1, thread);
+        make_region_release(region, thread, make_region_allocate(region, thread, site, 64, 64, 65536));
+        moda_site_counts *const c = &site->counts;
+        c->alloc_bytes = c->free_bytes = c->lifetime_sum = UINT64_MAX;
+        c->alloc_count = c->free_count = c->lifetime_count = c->short_lived_count = UINT64_MAX;
+        c->at_peak_count = INT64_MAX;
+        c->at_peak_epoch = make_region_header(region)->peak_epoch;
+    }
+    make_region_pass_time(region, 1000000);
+    const size_t size = make_region_finish(region);
+    thread->budget = thread->free_budget = INT64_MAX;
+    thread->size_samples[4] = UINT64_MAX;
+    return moda_profile_read_memory(make_region_bytes(region), size, "full", false, error);
+}
+
+static void check_full(const moda_profile *profile, int64_t parts) {
+    const int64_t most = INT64_C(1) << 48; /* blocks of one site */
+    const int64_t *const of = profile->site_totals.of;
+    cr_expect_eq(of[MODA_VALUE_ALLOCATED_BYTES], INT64_MAX);
+    cr_expect_eq(of[MODA_VALUE_LIFETIME_NS], INT64_MAX);
+    cr_expect_geq(of[MODA_VALUE_ALLOCATED_COUNT], 2 * most);
+    cr_expect_geq(of[MODA_VALUE_LIFETIME_COUNT], 2 * most);
+    cr_expect_geq(of[MODA_VALUE_TEMPORARY_COUNT], 2 * most);
+    cr_expect_geq(of[MODA_VALUE_AT_PEAK_COUNT], most);
+    cr_expect_geq(profile->size_classes[4], most);
+    cr_expect_geq(profile->totals.total_bytes, parts < 3 ? (uint64_t)INT64_MAX - (1 << 21) : UINT64_MAX);
+}
+
+Test(merge, figures_stay_at_the_most_that_a_word_holds) {
+    make_region *const region = make_region_new(1 << 20);
+    moda_error error = {.text = ""};
+    moda_profile *const one = read_full(region, &error);
+    cr_assert_not_null(one, "%s", error.text);
+    check_full(one, 1);
+    const moda_profile *const parts[] = {one, one, one};
+    moda_profile *const three = moda_profile_merge(parts, 3, &error);
+    cr_assert_not_null(three, "%s", error.text);
+    check_full(three, 3);
+    moda_out out;
+    moda_out_to_buffer(&out);
+    cr_assert(moda_profile_write(three, &out, &error), "%s", error.text);
+    uint8_t *const bytes = aligned_alloc(64, (out.length + 63) / 64 * 64);
+    memcpy(bytes, out.buffer, out.length);
+    moda_profile *const again = moda_profile_read_memory(bytes, out.length, "three", false, &error);
+    cr_assert_not_null(again, "%s", error.text);
+    check_full(again, 3);
+
+    moda_report *const report = moda_report_build(again, NULL, &error);
+    cr_assert_not_null(report, "%s", error.text);
+    size_t count;
+    const moda_writer *const *const writers = moda_writers(&count);
+    for (size_t i = 0; i < count; i++) {
+        moda_write_options options;
+        moda_write_options_default(&options);
+        out.length = 0;
+        cr_expect_eq(writers[i]->write(report, &options, &out, &error), 0, "%s", error.text);
+        if (strcmp(writers[i]->name, "speedscope") == 0)
+            cr_expect_not_null(strstr(out.buffer, "\"endValue\":9007199254740991"), "of the sums: %s",
+                               out.buffer);
+    }
+    free(out.buffer);
+    moda_report_free(report);
+    moda_profile_free(again);
+    free(bytes);
+    moda_profile_free(three);
+    moda_profile_free(one);
+    make_region_free(region);
+}
+
 Test(merge, no_changed_byte_and_no_cut_of_a_merged_profile_brings_the_reader_down) {
     make_region *const region = make_region_example();
     size_t size;
