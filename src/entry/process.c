@@ -6,6 +6,7 @@
  * constructor. So moda_process_begin does all that counting needs, allocates nothing, and is called from the
  * first slow path; what may itself allocate (handlers of fork and exit) waits for our constructor.
  */
+#define _GNU_SOURCE
 #include "entry/process.h"
 
 #include "base/fatal.h"
@@ -25,11 +26,17 @@
 #include "site/site_table.h"
 #include "unwind/unwind.h"
 
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <unistd.h>
+
+/* Not there in a fully static program that does not use them. */
+extern __typeof__(dlsym) dlsym MODA_WEAK;
+extern __typeof__(dladdr) dladdr MODA_WEAK;
+extern const char __start_moda_text[] MODA_HIDDEN MODA_WEAK; /* in libmod_alloc.a alone */
 
 static moda_lock process_lock;
 static bool is_begun;
@@ -193,8 +200,23 @@ static void before_quick_exit(void) {
     finish();
 }
 
+/* libmod_alloc.a in a library, which dlopen may have opened: exit's handler and threads' ends would call into it when it is
+ * closed again. So it stays. (dlopen is looked up: the linker warns of each static program that names it.) */
+static void stay(void) {
+    Dl_info mine, program;
+    if (__start_moda_text == NULL || dlsym == NULL || dladdr == NULL || dladdr(&process_lock, &mine) == 0
+        || dladdr((const void *)getauxval(AT_PHDR), &program) == 0 || mine.dli_fbase == program.dli_fbase) {
+        return;
+    }
+    __typeof__(dlopen) *const open = (__typeof__(dlopen) *)dlsym(RTLD_DEFAULT, "dlopen");
+    if (open != NULL) {
+        open(mine.dli_fname, RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+    }
+}
+
 __attribute__((constructor(101))) static void load(void) {
     is_bystander = !mod_alloc_is_active();
+    stay();
     moda_attach();
     moda_track_program_begins();
     moda_signals_begin();
