@@ -412,6 +412,13 @@ static void print_others(const run_state *run, moda_out *out) {
     moda_out_text(out, "; --tree adds them\n");
 }
 
+/* By more than chance. */
+static bool sites_exceed_total(const moda_profile *profile) {
+    const moda_values *const sites = &profile->site_totals;
+    const double more = (double)sites->of[MODA_VALUE_ALLOCATED_BYTES] - (double)profile->totals.total_bytes;
+    return more > 0 && more > 2 * moda_values_standard_error(sites, MODA_VALUE_ALLOCATED_BYTES);
+}
+
 static void print_sites(const run_state *run, const moda_report *report, const moda_cli_view *view,
                         moda_out *out) {
     moda_error error = {.text = ""};
@@ -436,6 +443,10 @@ static void print_sites(const run_state *run, const moda_report *report, const m
     moda_out_char(out, '\n');
     moda_text_rows(report, table, &view->write, out);
     moda_table_free(table);
+    if (view->write.value == MODA_VALUE_ALLOCATED_BYTES && sites_exceed_total(profile)) {
+        moda_out_text(out,
+                      "  a realloc counts with its whole block at its site, with its growth in the total\n");
+    }
 }
 
 /* Of a pipe: who read from it has seen enough. */

@@ -5,6 +5,7 @@
  *   keep N SIZE      N blocks of SIZE bytes, kept for good, from keep_blocks()
  *   lose N SIZE      the same from lose_blocks()
  *   pass N SIZE      N blocks of SIZE bytes, each freed at once, from pass_blocks()
+ *   grow N SIZE      a block that is reallocated N times, SIZE bytes larger each time, from grow_block()
  *   drop             frees the last block that was kept
  *   threads N        N threads that allocate and free 100 blocks each, one after the other
  *   exit STATUS      ends
@@ -42,6 +43,14 @@ __attribute__((noinline)) void pass_blocks(long count, size_t size) {
     for (long i = 0; i < count; i++) {
         hidden = malloc(size);
         free(hidden);
+    }
+}
+
+__attribute__((noinline)) void grow_block(long count, size_t size) {
+    hidden = NULL;
+    for (long i = 1; i <= count; i++) {
+        void *const more = realloc(hidden, (size_t)i * size);
+        hidden = more != NULL ? more : hidden;
     }
 }
 
@@ -92,6 +101,9 @@ int main(int argc, char **argv) {
             i += 2;
         } else if (strcmp(word, "pass") == 0) {
             pass_blocks(number, size);
+            i += 2;
+        } else if (strcmp(word, "grow") == 0) {
+            grow_block(number, size);
             i += 2;
         } else if (strcmp(word, "drop") == 0) {
             free(hidden);

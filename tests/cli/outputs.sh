@@ -60,6 +60,11 @@ expect_err keep_blocks
 expect_not_err lose_blocks
 try "$MOD_ALLOC" run --sample 1G "$allocate" keep 10 64
 expect_err "no call sites" "--exact"
+# that call sites add up to more than the total is explained, and only then
+try "$MOD_ALLOC" run --exact --top 1 "$allocate" grow 100 1000
+expect_err grow_block "a realloc counts with its whole block at its site"
+try "$MOD_ALLOC" run --exact --top 1 "$allocate" keep 1000 64
+expect_not_err "a realloc counts"
 
 # the profile
 try "$MOD_ALLOC" run -x -o before.prof "$allocate" keep 1000 64
