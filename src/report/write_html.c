@@ -310,9 +310,19 @@ static void put_point(moda_json *json, const moda_timeline_sample *point) {
     moda_json_uint(json, NULL, point->resident_bytes);
 }
 
-/* Points are taken while the program allocates: what it ended with comes after the last. */
+static uint64_t not_negative(int64_t number) {
+    return number > 0 ? (uint64_t)number : 0;
+}
+
+/* Points are taken while the program allocates: what it began with comes before the first, what it ended with after the
+ * last. */
 static void put_timeline(moda_json *json, const moda_profile_process *process) {
     const size_t count = process->timeline_count;
+    if (count > 0 && process->timeline[0].time_ns > 0)
+        put_point(json, &(moda_timeline_sample){
+                            .current_bytes = not_negative(process->inherited_bytes), /* of a forked child */
+                            .live_count = not_negative(process->inherited_count),
+                        });
     for (size_t i = 0; i < count; i++)
         put_point(json, &process->timeline[i]);
     if (count == 0 || process->timeline[count - 1].time_ns >= process->duration_ns)

@@ -284,6 +284,21 @@ Test(report, text_shows_the_exact_totals_and_the_largest_site_first) {
     moda_report_free(report);
 }
 
+/* The example's first point is a millisecond after its start. */
+Test(report, the_pages_timeline_begins_at_0) {
+    moda_report *const report = build(NULL);
+    cr_assert_gt(profile->processes[0].timeline[0].time_ns, 0);
+    moda_write_options options;
+    moda_write_options_default(&options);
+    moda_out out;
+    moda_out_to_buffer(&out);
+    moda_error error = {.text = ""};
+    cr_assert_eq(moda_writer_find("html")->write(report, &options, &out, &error), 0, "%s", error.text);
+    cr_assert_not_null(strstr(out.buffer, "\"timeline\":[0,0,0,0,"), "%s", out.buffer);
+    free(out.buffer);
+    moda_report_free(report);
+}
+
 /* ---- the public face ---- */
 
 typedef struct visits {
