@@ -136,7 +136,7 @@ static bool moda_mi_next_segments(moda_mi_cursor *at, uintptr_t *bits, uintptr_t
 
 /* Memory between its pages is to go back to the system, later. */
 MODA_INLINE bool moda_mi_has_put_off(const mi_segment_t *segment) {
-    return segment->decommit_expire != 0;
+    return segment->decommit_expire != 0 && !mi_commit_mask_is_empty(&segment->decommit_mask);
 }
 
 MODA_INLINE void moda_mi_return_put_off(mi_segment_t *segment) {

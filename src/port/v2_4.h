@@ -161,7 +161,7 @@ MODA_INLINE bool moda_mi_frees_at_once(void) {
 
 /* Memory between its pages is to go back to the system, later. */
 MODA_INLINE bool moda_mi_has_put_off(const mi_segment_t *segment) {
-    return segment->purge_expire != 0;
+    return segment->purge_expire != 0 && !mi_commit_mask_is_empty(&segment->purge_mask);
 }
 
 MODA_INLINE void moda_mi_return_put_off(mi_segment_t *segment) {
