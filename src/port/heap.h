@@ -35,7 +35,8 @@ pthread_key_t moda_heap_thread_key(void);
 /* In a forked child. */
 void moda_heap_after_fork(void);
 
-/* Gives unused memory of a heap of this thread back to the system; force: all that can be found, slowly. */
+/* Gives unused memory of a heap of this thread back to the system: pages that no longer are needed. force: all that can be
+ * found, slowly. */
 void moda_heap_collect(moda_heap *heap, bool force);
 
 #endif

@@ -292,10 +292,31 @@ MODA_INLINE void moda_page_give_list_back(moda_page *page, void *list, bool at_o
     }
 }
 
-/* Pages that were empty for some time are given up. mimalloc does this in its generic path, which medium sizes take
- * each time there and seldom here: without it they pile up (python3: 2 MiB of 38). */
+/* Pages that were empty at some looks are given up. mimalloc looks with each page that it makes. */
 MODA_INLINE void moda_heap_age_retired(moda_heap *heap) {
     _mi_heap_collect_retired(heap, false);
+}
+
+static bool moda_page_retire_if_empty(mi_heap_t *heap, mi_page_queue_t *queue, mi_page_t *page, void *first,
+                                      void *second) {
+    (void)heap;
+    (void)queue;
+    (void)first;
+    (void)second;
+    _mi_page_free_collect(page, false);
+    if (mi_page_all_free(page) && !moda_page_is_retired(page)) {
+        moda_page_retire(page);
+    }
+    return true;
+}
+
+/* mimalloc's collection, but for the last page of a size: where that is empty now, it is given up only once it has not been
+ * needed for some time. Its thread would make it anew, and in memory not touched before (200 threads with something to do
+ * once a second: 119 MB resident, plain 99; so 97). */
+MODA_INLINE void moda_heap_tidy(moda_heap *heap) {
+    if (moda_heap_is_live(heap)) {
+        moda_mi_heap_collect_by(heap, moda_page_retire_if_empty);
+    }
 }
 
 /* Memory of the thread between pages goes back to the system at last, where there is more than twice as much as it has

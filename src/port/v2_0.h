@@ -48,6 +48,15 @@ MODA_INLINE void moda_mi_heap_visit_pages(mi_heap_t *heap, heap_page_visitor_fun
     mi_heap_visit_pages(heap, visit, first, second);
 }
 
+/* What a collection does besides its look at each page; nothing is forced. */
+MODA_INLINE void moda_mi_heap_collect_by(mi_heap_t *heap, heap_page_visitor_fun *visit) {
+    _mi_heap_delayed_free_all(heap);
+    _mi_heap_collect_retired(heap, false);
+    mi_heap_visit_pages(heap, visit, NULL, NULL);
+    _mi_abandoned_collect(heap, false, &heap->tld->segments);
+    _mi_segment_cache_collect(false, &heap->tld->os);
+}
+
 /* A thread that frees a block of an ended one's segment may take that over. */
 MODA_INLINE bool moda_mi_is_up_for_reclaim(const mi_segment_t *segment) {
     (void)segment;

@@ -58,6 +58,16 @@ MODA_INLINE void moda_mi_heap_visit_pages(mi_heap_t *heap, heap_page_visitor_fun
     mi_heap_visit_pages(heap, visit, true, first, second);
 }
 
+/* What a collection does besides its look at each page; nothing is forced, and full pages are left out. */
+MODA_INLINE void moda_mi_heap_collect_by(mi_heap_t *heap, heap_page_visitor_fun *visit) {
+    _mi_heap_delayed_free_partial(heap);
+    _mi_heap_collect_retired(heap, false);
+    mi_heap_visit_pages(heap, visit, false, NULL, NULL);
+    _mi_abandoned_collect(heap, false, &heap->tld->segments);
+    _mi_arenas_collect(false);
+    _mi_stats_merge_thread(heap->tld);
+}
+
 /* A thread that frees a block of an ended one's segment may take that over. */
 MODA_INLINE bool moda_mi_is_up_for_reclaim(const mi_segment_t *segment) {
     return mi_atomic_load_relaxed(&segment->thread_id) == 0;
