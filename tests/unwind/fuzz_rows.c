@@ -13,6 +13,7 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <elf.h>
+#include <link.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,7 +43,7 @@ static struct {
     Elf64_Ehdr elf;
     Elf64_Phdr segment;
 } image;
-static uintptr_t image_link_map; /* its first word: where the image lies */
+static struct link_map image_link_map; /* not the program's */
 static const moda_cfi_object *walked;
 
 typedef int find_object(void *address, struct dl_find_object *found);
@@ -52,7 +53,8 @@ static void show_object(const moda_cfi_object *object) {
     image.elf.e_phentsize = sizeof image.segment;
     image.elf.e_phnum = 1;
     image.elf.e_phoff = offsetof(__typeof__(image), segment);
-    image_link_map = (uintptr_t)&image;
+    image_link_map.l_addr = (uintptr_t)&image;
+    image_link_map.l_prev = &image_link_map;
     image.segment.p_type = PT_LOAD;
     image.segment.p_vaddr = object->low - (uintptr_t)&image;
     image.segment.p_filesz = object->high - object->low;
@@ -64,7 +66,7 @@ int _dl_find_object(void *address, struct dl_find_object *found) {
     static find_object *next;
     if (walked != NULL && (uintptr_t)address - walked->header + 0x80000000u < UINT64_C(0x100000000)) {
         memset(found, 0, sizeof *found);
-        found->dlfo_link_map = (struct link_map *)(void *)&image_link_map;
+        found->dlfo_link_map = &image_link_map;
         found->dlfo_eh_frame = (void *)walked->header;
         return 0;
     }
