@@ -314,26 +314,47 @@ static uint64_t not_negative(int64_t number) {
     return number > 0 ? (uint64_t)number : 0;
 }
 
+/* Points are a millisecond apart and more: the peak comes between them, if it is higher. */
+static void put_peak_between(moda_json *json, const moda_profile_process *process,
+                             const moda_timeline_sample *from, const moda_timeline_sample *to) {
+    const uint64_t peak = process->totals.peak_bytes;
+    if (process->peak_ns > from->time_ns && process->peak_ns < to->time_ns && peak > from->current_bytes
+        && peak > to->current_bytes)
+        put_point(json, &(moda_timeline_sample){
+                            .time_ns = process->peak_ns,
+                            .current_bytes = peak,
+                            .live_count = process->totals.peak_live_count,
+                            .resident_bytes = from->resident_bytes,
+                        });
+}
+
 /* Points are taken while the program allocates: what it began with comes before the first, what it ended with after the
  * last. */
 static void put_timeline(moda_json *json, const moda_profile_process *process) {
     const size_t count = process->timeline_count;
-    if (count > 0 && process->timeline[0].time_ns > 0)
-        put_point(json, &(moda_timeline_sample){
-                            .current_bytes = not_negative(process->inherited_bytes), /* of a forked child */
-                            .live_count = not_negative(process->inherited_count),
-                        });
-    for (size_t i = 0; i < count; i++)
-        put_point(json, &process->timeline[i]);
-    if (count == 0 || process->timeline[count - 1].time_ns >= process->duration_ns)
+    if (count == 0)
         return;
-    const bool has_resident = process->timeline[count - 1].resident_bytes > 0;
-    put_point(json, &(moda_timeline_sample){
-                        .time_ns = process->duration_ns,
-                        .current_bytes = process->totals.current_bytes,
-                        .live_count = process->totals.live_count,
-                        .resident_bytes = has_resident ? process->resident_bytes : 0,
-                    });
+    moda_timeline_sample last = {
+        .current_bytes = not_negative(process->inherited_bytes), /* of a forked child */
+        .live_count = not_negative(process->inherited_count),
+    };
+    if (process->timeline[0].time_ns > 0)
+        put_point(json, &last);
+    for (size_t i = 0; i < count; i++) {
+        put_peak_between(json, process, &last, &process->timeline[i]);
+        last = process->timeline[i];
+        put_point(json, &last);
+    }
+    if (last.time_ns >= process->duration_ns)
+        return;
+    const moda_timeline_sample end = {
+        .time_ns = process->duration_ns,
+        .current_bytes = process->totals.current_bytes,
+        .live_count = process->totals.live_count,
+        .resident_bytes = last.resident_bytes > 0 ? process->resident_bytes : 0,
+    };
+    put_peak_between(json, process, &last, &end);
+    put_point(json, &end);
 }
 
 static void put_plots(moda_json *json, const moda_profile *profile) {

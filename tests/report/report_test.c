@@ -284,18 +284,37 @@ Test(report, text_shows_the_exact_totals_and_the_largest_site_first) {
     moda_report_free(report);
 }
 
-/* The example's first point is a millisecond after its start. */
-Test(report, the_pages_timeline_begins_at_0) {
-    moda_report *const report = build(NULL);
-    cr_assert_gt(profile->processes[0].timeline[0].time_ns, 0);
+static char *html_of(moda_report *report) {
     moda_write_options options;
     moda_write_options_default(&options);
     moda_out out;
     moda_out_to_buffer(&out);
     moda_error error = {.text = ""};
     cr_assert_eq(moda_writer_find("html")->write(report, &options, &out, &error), 0, "%s", error.text);
-    cr_assert_not_null(strstr(out.buffer, "\"timeline\":[0,0,0,0,"), "%s", out.buffer);
-    free(out.buffer);
+    return out.buffer;
+}
+
+/* The example's first point is a millisecond after its start. */
+Test(report, the_pages_timeline_begins_at_0) {
+    moda_report *const report = build(NULL);
+    cr_assert_gt(profile->processes[0].timeline[0].time_ns, 0);
+    char *page = html_of(report);
+    cr_assert_not_null(strstr(page, "\"timeline\":[0,0,0,0,"), "%s", page);
+    free(page);
+    moda_report_free(report);
+}
+
+Test(report, the_pages_timeline_has_a_peak_between_its_points) {
+    moda_report *const report = build(NULL);
+    moda_profile_process *process = (moda_profile_process *)&profile->processes[0];
+    process->peak_ns = process->timeline[0].time_ns - 1;
+    process->totals.peak_bytes = 123456789;
+    process->totals.peak_live_count = 77;
+    char *page = html_of(report), expected[100];
+    snprintf(expected, sizeof expected, "\"timeline\":[0,0,0,0,%llu,123456789,77,0,%llu,",
+             (unsigned long long)process->peak_ns, (unsigned long long)process->timeline[0].time_ns);
+    cr_assert_not_null(strstr(page, expected), "%s in %s", expected, page);
+    free(page);
     moda_report_free(report);
 }
 
