@@ -121,7 +121,7 @@ static uint32_t find_program_headers(const struct found_object *found, const pro
             return main_headers == 0 ? 0 : (uint32_t)getauxval(AT_PHNUM);
         }
         start = load_bias;
-        if (!moda_stack_page_is_readable(start)) {
+        if (start == 0 || !moda_stack_page_is_readable(start)) {
             return 0;
         }
     }
