@@ -155,7 +155,7 @@ def command_program(arguments):
 # walks share a set of the memo hangs on where the stack lies, and so on the length of paths. Which pages of blocks above
 # 1 KiB are given up and made anew hangs on the tick counter: half an instruction a block of 40000 bytes.
 TOLERANCE = {"plain": (0, 0.1), "counters": (0, 0.3), "sampled": (0, 0.3), "exact": (0.02, 4.0)}
-TOLERANCE_MEDIUM = 1.5  # of counters and sampling, blocks above 1 KiB
+TOLERANCE_MEDIUM = 0.8  # of counters and sampling, blocks above 1 KiB
 GOLDEN_COMMAND = ["2517210819165629183", "629006561354488719901"]
 
 

@@ -23,22 +23,23 @@ moda_row_cache moda_rows;
 
 static moda_unwind_memory *take_memory;
 
+/* The beginning of a struct link_map. */
+typedef struct loaded_object {
+    uintptr_t load_bias;
+    const char *name;
+    const void *dynamic, *next, *previous;
+} loaded_object;
+
 /* glibc's struct dl_find_object and function, declared here under our own name so that older systems'
  * headers will do. */
 struct found_object {
     unsigned long long flags;
     void *map_start;
     void *map_end;
-    void *link_map;
+    const loaded_object *link_map;
     void *eh_frame_hdr;
     unsigned long long reserved[7];
 };
-/* The beginning of its struct link_map. */
-typedef struct loaded_object {
-    uintptr_t load_bias;
-    const char *name;
-    const void *dynamic, *next, *previous;
-} loaded_object;
 extern int _dl_find_object(void *address, struct found_object *result) MODA_WEAK;
 
 /* ---- which link_maps rows came from ---- */
@@ -109,13 +110,13 @@ _Static_assert(sizeof(elf_header) == 64 && sizeof(program_header) == 56, "layout
 /* An object's program headers: those in its first page, where an ELF header is there, or for the main
  * program those that the kernel told of. 0 = not found. */
 static uint32_t find_program_headers(const struct found_object *found, const program_header **headers) {
-    const uintptr_t load_bias = *(const uintptr_t *)found->link_map;
+    const uintptr_t load_bias = found->link_map->load_bias;
     const uintptr_t main_headers = getauxval(AT_PHDR);
     uintptr_t start = (uintptr_t)found->map_start;
     elf_header elf;
     /* glibc gives the executable segment alone where there are holes between an object's segments. */
     if ((uintptr_t)found->eh_frame_hdr < start || found->eh_frame_hdr >= found->map_end) {
-        const bool is_program = ((const loaded_object *)found->link_map)->previous == NULL;
+        const bool is_program = found->link_map->previous == NULL;
         if (load_bias == 0 && is_program) { /* or a library that lies where it was linked to lie */
             *headers = (const program_header *)main_headers;
             return main_headers == 0 ? 0 : (uint32_t)getauxval(AT_PHNUM);
@@ -143,7 +144,7 @@ static const program_header *find_segment(const struct found_object *found, uint
                                           uintptr_t *low) {
     const program_header *headers, *in = NULL;
     const uint32_t count = find_program_headers(found, &headers);
-    const uintptr_t load_bias = *(const uintptr_t *)found->link_map;
+    const uintptr_t load_bias = found->link_map->load_bias;
     for (uint32_t i = 0; i < count; i++) {
         const uintptr_t start = load_bias + headers[i].address;
         if (headers[i].type == 1 && address - start < headers[i].file_size) { /* PT_LOAD */
