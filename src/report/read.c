@@ -2,9 +2,10 @@
  *
  * read.c - a region becomes a profile: from a file, a running process, this process, or plain bytes.
  *
- * The bytes are copied once, so that a file that shrinks or a program that goes on cannot hurt the reader;
- * records that a running program may be changing are taken again, one by one, until their seq holds still.
- * Memory is the profile's arena and one copy of the region for as long as the reading lasts.
+ * The bytes are copied once, by pread, so that a file that shrinks (mapped, it would be SIGBUS) or a program that
+ * goes on cannot hurt the reader; records that a running program may be changing are taken again, one by one, until
+ * their seq holds still. Memory is the profile's arena and, for as long as the reading lasts, one copy of the region
+ * without its pages of zeros.
  *
  * Laws
  *   1. nothing in the copy is believed: each ref, count and length is held against the copy's size, each chain
@@ -24,6 +25,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -32,6 +34,8 @@
 #pragma weak mod_alloc_region
 
 enum { SEQ_TRIES = 100 };
+enum { PAGE = 4096, CHUNK = 16 * PAGE }; /* how bytes are read, and what is left out of the copy as zeros */
+enum { LARGE_COPY = 1 << 20 };           /* from here on the copy's memory is mapped: zeros cost none of it */
 
 typedef struct reader {
     /* where bytes come from: `fd` at `base` (a file at 0, a process's memory at the region's address), or
@@ -44,6 +48,7 @@ typedef struct reader {
     const char *source;
 
     uint8_t *copy;
+    size_t copy_size;
     uint64_t first,
         size; /* records lie from `first` on, before `size`: the bytes handed out, or one part's end */
     moda_region_header header;
@@ -72,7 +77,9 @@ static bool no_memory(reader *r) {
     return moda_error_set(r->error, "%s: not enough memory to read it", r->source);
 }
 
+/* False: errno says why; 0 = the source ends there. */
 static bool fetch(const reader *r, uint64_t offset, void *to, size_t length) {
+    errno = 0;
     if (r->source_size != UINT64_MAX && (offset > r->source_size || length > r->source_size - offset))
         return false;
     if (r->memory != NULL) {
@@ -92,11 +99,30 @@ static bool fetch(const reader *r, uint64_t offset, void *to, size_t length) {
         const ssize_t n = pread(r->fd, (char *)to + done, length - done, (off_t)(r->base + offset + done));
         if (n < 0 && errno == EINTR)
             continue;
+        if (n == 0)
+            errno = 0;
         if (n <= 0)
             return false;
         done += (size_t)n;
     }
     return true;
+}
+
+/* After a fetch that failed; `expected` bytes had been there, or had been promised. */
+static bool cannot_fetch(reader *r, uint64_t expected) {
+    const int why = errno;
+    struct stat status;
+    if (why != 0)
+        return moda_error_set(r->error, "%s: cannot be read up to offset %" PRIu64 ": %s", r->source,
+                              expected, strerror(why));
+    if (r->fd >= 0 && fstat(r->fd, &status) == 0 && S_ISREG(status.st_mode))
+        r->source_size = (uint64_t)status.st_size; /* it may have been cut since */
+    if (r->source_size < expected)
+        return moda_error_set(
+            r->error, "%s: at offset %" PRIu64 ": the file ends, expected %" PRIu64 " bytes (truncated?)",
+            r->source, r->source_size, expected);
+    return moda_error_set(r->error, "%s: ended while it was read, expected %" PRIu64 " bytes", r->source,
+                          expected);
 }
 
 /* The record at a ref, or NULL with a message. `least` bytes of it lie inside the copy. */
@@ -197,6 +223,52 @@ static bool check_header(reader *r, uint64_t base) {
     return true;
 }
 
+static bool is_zero(const uint8_t *bytes, size_t size) {
+    return bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
+}
+
+/* Memory of zeros; of a large one only what is written to costs memory. */
+static bool make_copy(reader *r, size_t size) {
+    r->copy_size = size;
+    if (size < LARGE_COPY) {
+        r->copy = calloc(1, size);
+        return r->copy != NULL;
+    }
+    void *const mapped =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    r->copy = mapped != MAP_FAILED ? mapped : NULL;
+    return r->copy != NULL;
+}
+
+static void free_copy(reader *r) {
+    if (r->copy_size < LARGE_COPY)
+        free(r->copy);
+    else if (r->copy != NULL)
+        munmap(r->copy, r->copy_size);
+    r->copy = NULL;
+}
+
+/* Page by page, but for those of zeros: a file may be holes for its most part. */
+static bool fill_copy(reader *r) {
+    uint8_t *const chunk = malloc(CHUNK);
+    if (chunk == NULL)
+        return no_memory(r);
+    bool is_fine = true;
+    for (size_t at = 0; is_fine && at < r->copy_size; at += CHUNK) {
+        const size_t left = r->copy_size - at, length = left < CHUNK ? left : CHUNK;
+        is_fine = fetch(r, at, chunk, length);
+        for (size_t k = 0; is_fine && k < length; k += PAGE) {
+            const size_t n = length - k < PAGE ? length - k : PAGE;
+            if (!is_zero(chunk + k, n))
+                memcpy(r->copy + at + k, chunk + k, n);
+        }
+    }
+    if (!is_fine)
+        cannot_fetch(r, r->copy_size);
+    free(chunk);
+    return is_fine;
+}
+
 /* The header, checked, and a copy of all that has been handed out. */
 static bool take_copy(reader *r) {
     memset(&r->header, 0, sizeof r->header);
@@ -214,7 +286,7 @@ static bool take_copy(reader *r) {
                               r->source, r->source_size, MODA_REGION_FIRST);
     }
     if (!fetch(r, 0, &r->header, sizeof r->header))
-        return moda_error_set(r->error, "%s: at offset 0: cannot be read: %s", r->source, strerror(errno));
+        return cannot_fetch(r, MODA_REGION_FIRST);
     if (!check_header(r, 0))
         return false;
     /* Taken after the header's links: what they lead to lies below it. */
@@ -234,12 +306,10 @@ static bool take_copy(reader *r) {
         return moda_error_set(
             r->error, "%s: at offset %" PRIu64 ": the file ends, expected %" PRIu64 " bytes (truncated?)",
             r->source, r->source_size, used);
-    r->copy = malloc((size_t)used);
-    if (r->copy == NULL)
+    if (!make_copy(r, (size_t)used))
         return no_memory(r);
-    if (!fetch(r, 0, r->copy, (size_t)used))
-        return moda_error_set(r->error, "%s: cannot be read up to offset %" PRIu64 ": %s", r->source, used,
-                              errno != 0 ? strerror(errno) : "it ends");
+    if (!fill_copy(r))
+        return false;
     r->first = MODA_REGION_FIRST;
     r->size = used;
     return true;
@@ -1172,7 +1242,7 @@ static moda_profile *read_region(reader *r) {
     for (size_t i = 0; i < count; i++)
         moda_profile_free(parts[i]);
     free(parts);
-    free(r->copy);
+    free_copy(r);
     return profile;
 }
 
@@ -1228,7 +1298,6 @@ moda_profile *moda_profile_read_file(const char *path, moda_error *error) {
                     .is_live = may_be_live(fd),
                     .source = path,
                     .error = error};
-        errno = 0;
         profile = read_region(&r);
     }
     close(fd);
@@ -1383,7 +1452,6 @@ moda_profile *moda_profile_read_process(pid_t pid, moda_error *error) {
     fclose(maps);
     if (r.fd < 0)
         return NULL;
-    errno = 0;
     moda_profile *const profile = read_region(&r);
     close(r.fd);
     return profile;

@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: MIT
  *
  * read_test.c - read.c and merge.c: a region's figures come out as they went in, from memory, files and running
- * processes; and what is damaged is refused in one line that says where.
+ * processes; and what is damaged is refused in one line that says where. pread is wrapped by the linker, so that a
+ * file can be cut at each moment of its being read.
  */
 #include "make_region.h"
 #include "report/report.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -299,6 +303,87 @@ Test(read, a_file_reads_as_memory_does) {
     cr_assert_null(moda_profile_read(path, &error));
     cr_assert_not_null(strstr(error.text, "truncated?"), "%s", error.text);
     unlink(path);
+    make_region_free(region);
+}
+
+/* Before the pread that `cut_at` counts down to, `cut_path` is cut to `cut_size` bytes. */
+static const char *cut_path;
+static off_t cut_size;
+static int cut_at;
+
+ssize_t __real_pread(int fd, void *to, size_t size, off_t offset);
+ssize_t __wrap_pread(int fd, void *to, size_t size, off_t offset);
+ssize_t __wrap_pread(int fd, void *to, size_t size, off_t offset) {
+    if (cut_path != NULL && cut_at-- == 0)
+        cr_assert(truncate(cut_path, cut_size) == 0);
+    return __real_pread(fd, to, size, offset);
+}
+
+static void check_cut(make_region *region, const char *path, int at, off_t size) {
+    moda_error error = {.text = ""};
+    cr_assert(make_region_save(region, path));
+    cut_at = at;
+    cut_size = size;
+    cut_path = path;
+    moda_profile *const profile = moda_profile_read_file(path, &error);
+    cut_path = NULL;
+    cr_assert((profile == NULL) == (error.text[0] != 0), "cut at read %d: %s", at, error.text);
+    moda_profile_free(profile);
+    if (error.text[0] == 0)
+        return;
+    char said[64];
+    snprintf(said, sizeof said, ": at offset %ld: the file ends, expected ", (long)size);
+    cr_assert_not_null(strstr(error.text, said), "cut to %ld bytes at read %d: %s", (long)size, at,
+                       error.text);
+    cr_assert_null(strchr(error.text, '\n'), "%s", error.text);
+}
+
+/* Somebody's `: > file` while it is read. */
+Test(read, a_file_cut_while_it_is_read_is_told_in_one_line) {
+    char path[] = "/tmp/moda_cut_XXXXXX";
+    close(mkstemp(path));
+    for (int is_live = 0; is_live < 2; is_live++) {
+        make_region *const region = make_region_large(300);
+        if (is_live)
+            make_region_header(region)->flags &= ~(uint32_t)MODA_REGION_CLEAN_EXIT;
+        const off_t size = (off_t)make_region_finish(region);
+        for (int at = 0, is_over = 0; !is_over; at += 1 + at / 4) {
+            const off_t sizes[] = {0, 1, 100, MODA_REGION_FIRST - 1, MODA_REGION_FIRST, size / 2, size - 1};
+            for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+                check_cut(region, path, at, sizes[i]);
+            is_over = cut_at >= 0;
+        }
+        make_region_free(region);
+    }
+    unlink(path);
+}
+
+static long peak_kilobytes(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss;
+}
+
+Test(read, holes_of_a_file_cost_no_memory) {
+    make_region *const region = make_region_example();
+    char path[] = "/tmp/moda_holes_XXXXXX";
+    const off_t size = (off_t)256 << 20;
+    close(mkstemp(path));
+    const size_t written = make_region_finish(region);
+    make_region_header(region)->used = (uint64_t)size;
+    const int fd = open(path, O_WRONLY | O_CLOEXEC);
+    cr_assert(write(fd, make_region_bytes(region), written) == (ssize_t)written);
+    cr_assert(ftruncate(fd, size) == 0);
+    close(fd);
+    moda_error error = {.text = ""};
+    const long before = peak_kilobytes();
+    moda_profile *const profile = moda_profile_read(path, &error);
+    const long after = peak_kilobytes();
+    unlink(path);
+    cr_assert_not_null(profile, "%s", error.text);
+    check_example(profile);
+    cr_assert_lt(after - before, 64 << 10, "%ld KiB for a file of 256 MiB that is holes", after - before);
+    moda_profile_free(profile);
     make_region_free(region);
 }
 
