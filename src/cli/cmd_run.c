@@ -47,6 +47,7 @@ typedef struct run_state {
     moda_cli_scratch scratch;
     moda_cli_program program;
     moda_cli_end end;
+    bool is_unread; /* SIGPIPE ended it, and what reads our standard output is gone: an end as any */
 
     /* afterwards */
     moda_profile *profile;         /* of the program, or of all its processes; NULL = there is none */
@@ -281,6 +282,12 @@ static void count_other(run_state *run, const found *one) {
                            && is_running(process->pid);
 }
 
+/* Of a pipe: who read from it has seen enough. */
+static bool reader_is_gone(int fd) {
+    struct pollfd end = {.fd = fd, .events = POLLOUT};
+    return poll(&end, 1, 0) == 1 && (end.revents & (POLLERR | POLLHUP)) != 0;
+}
+
 static size_t read_all(run_state *run, found **all) {
     size_t name_count, count = 0;
     /* PID.prof; PID.prof.execN: before an exec; PID.prof.PID: of two name spaces that both have this pid */
@@ -305,11 +312,16 @@ static size_t read_all(run_state *run, found **all) {
     return count;
 }
 
+/* By a signal that nobody expects. */
+static bool is_broken_off(const run_state *run) {
+    return run->end.is_killed && !run->is_unread;
+}
+
 /* A profile is kept where --output asks for one; else where a signal killed the program: it may be all that is
  * left of it. */
 static void keep(run_state *run, const found *root) {
     moda_error error = {.text = ""};
-    if (run->writer != NULL || (run->output == NULL && !run->end.is_killed)) {
+    if (run->writer != NULL || (run->output == NULL && !is_broken_off(run))) {
         return;
     }
     const bool is_merged = run->is_tree && run->processes > 1;
@@ -379,7 +391,7 @@ static void collect(run_state *run) {
 static moda_cli_stats stats_of(const run_state *run) {
     moda_cli_stats stats = moda_cli_stats_of(run->profile);
     stats.pid = run->end.pid;
-    stats.end = run->end.is_killed ? MODA_CLI_KILLED : MODA_CLI_EXITED;
+    stats.end = run->is_unread ? MODA_CLI_UNREAD : run->end.is_killed ? MODA_CLI_KILLED : MODA_CLI_EXITED;
     stats.exit_status = run->end.exit_status;
     stats.signal = run->end.signal;
     stats.has_usage = true;
@@ -449,12 +461,6 @@ static void print_sites(const run_state *run, const moda_report *report, const m
     }
 }
 
-/* Of a pipe: who read from it has seen enough. */
-static bool reader_is_gone(int fd) {
-    struct pollfd end = {.fd = fd, .events = POLLOUT};
-    return poll(&end, 1, 0) == 1 && (end.revents & POLLERR) != 0;
-}
-
 /* The file that --format asks for. False where it cannot be written. */
 static bool write_format(const run_state *run, const moda_report *report, moda_cli_view *view) {
     char path[PATH_MAX], room[64];
@@ -479,6 +485,12 @@ static bool write_format(const run_state *run, const moda_report *report, moda_c
 }
 
 static void explain_no_profile(const run_state *run) {
+    if (run->is_unread) {
+        moda_cli_say(
+            &run->args,
+            "the program ended with the reader of its output (SIGPIPE), before it allocated anything");
+        return;
+    }
     if (run->end.is_killed) {
         moda_cli_say(&run->args, "the program was killed by signal %d before it allocated anything",
                      run->end.signal);
@@ -494,7 +506,7 @@ static void print_kept(const run_state *run) {
     if (run->kept[0] == '\0') {
         return;
     }
-    if (run->end.is_killed) {
+    if (is_broken_off(run)) {
         const char *const name = sigabbrev_np(run->end.signal);
         fprintf(stderr, "mod-alloc: killed by signal %d (%s%s); the profile up to then is kept in %s\n",
                 run->end.signal, name ? "SIG" : "", name ? name : "?", run->kept);
@@ -568,6 +580,7 @@ int moda_cli_run(int argc, char **argv) {
     take_options(&run, argc, argv);
     check_options(&run);
     start(&run);
+    run.is_unread = run.end.is_killed && run.end.signal == SIGPIPE && reader_is_gone(STDOUT_FILENO);
     signal(SIGPIPE,
            SIG_IGN); /* the program's status and files are more than a table that nobody reads to its end */
     collect(&run);

@@ -15,8 +15,8 @@
  *
  * Line by line:
  *   1. "mod-alloc: NAME (pid PID), HOW, N thread(s)"; NAME is the executable's name without directories;
- *      HOW is "running", "exit status N", "killed by signal N (NAME)" or "ended" where it is not known
- *      (inside, at exit, the status may be unknown: "ended").
+ *      HOW is "running", "exit status N", "killed by signal N (NAME)", "ended with its reader (SIGPIPE)", or
+ *      "ended" where it is not known (inside, at exit, the status may be unknown: "ended").
  *   2. and on: two blanks, the label left-aligned in 10 columns, blocks right-aligned in 16, bytes
  *      right-aligned in 18, bytes for people right-aligned in 12. Digits are grouped by commas.
  *      allocated = alloc_count, total_bytes; requested = requested_bytes, no blocks; freed = free_count,
@@ -74,6 +74,7 @@ static void print_end(moda_out *out, const moda_cli_stats *stats) {
     case MODA_CLI_RUNNING: moda_out_text(out, "running"); break;
     case MODA_CLI_ENDED: moda_out_text(out, "ended"); break;
     case MODA_CLI_EXITED: moda_out_format(out, "exit status %d", stats->exit_status); break;
+    case MODA_CLI_UNREAD: moda_out_text(out, "ended with its reader (SIGPIPE)"); break;
     case MODA_CLI_KILLED: {
         const char *const name = sigabbrev_np(stats->signal);
         moda_out_format(out, "killed by signal %d (%s%s)", stats->signal, name ? "SIG" : "",
@@ -141,7 +142,8 @@ void moda_cli_print_stats_json(moda_out *out, const moda_cli_stats *stats) {
     moda_out_json_string(out, stats->program);
     moda_out_format(out, ",\n  \"pid\": %ld", stats->pid);
     print_number_or_null(out, "exit_status", stats->end == MODA_CLI_EXITED, stats->exit_status);
-    print_number_or_null(out, "signal", stats->end == MODA_CLI_KILLED, stats->signal);
+    print_number_or_null(out, "signal", stats->end == MODA_CLI_KILLED || stats->end == MODA_CLI_UNREAD,
+                         stats->signal);
     print_number(out, "threads", stats->threads);
     print_number(out, "alloc_count", t->alloc_count);
     print_number(out, "free_count", t->free_count);

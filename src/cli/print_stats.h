@@ -19,9 +19,9 @@ typedef struct moda_cli_stats {
     mod_alloc_stats totals;
     uint64_t freed_bytes; /* by all threads */
 
-    enum { MODA_CLI_RUNNING, MODA_CLI_EXITED, MODA_CLI_KILLED, MODA_CLI_ENDED } end;
+    enum { MODA_CLI_RUNNING, MODA_CLI_EXITED, MODA_CLI_KILLED, MODA_CLI_UNREAD, MODA_CLI_ENDED } end;
     int exit_status; /* EXITED */
-    int signal;      /* KILLED; ENDED: it is not known how */
+    int signal;      /* KILLED; UNREAD: SIGPIPE, with the reader of its output; ENDED: it is not known how */
 
     bool has_usage; /* the rest is known */
     uint64_t elapsed_ns, user_ns, system_ns, max_resident_bytes;

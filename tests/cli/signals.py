@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """signals.py MOD_ALLOC PROGRAMS - a signal sent to `mod-alloc run` reaches the program once; ^C on a terminal
 reaches it once, too, and mod-alloc lives on to write its report."""
+import json
 import os
 import pty
 import select
@@ -83,5 +84,50 @@ with tempfile.TemporaryDirectory() as folder:
             fail(f"nobody reads {stream}: the file is not written")
         else:
             os.unlink(folder + "/sites.folded")
+
+# SIGPIPE of a pipe that nobody reads any more is an end as any: nothing is left that was not asked for. With a standard
+# output that could be written to, it is not: some other pipe or socket, and the program did not expect it.
+def run_in(folder, stdout, *command, ended_by=signal.SIGPIPE):
+    ended = subprocess.run([mod_alloc, "run", *command], cwd=folder, stdin=subprocess.DEVNULL, stdout=stdout,
+                           stderr=subprocess.PIPE, text=True, timeout=60)  # Popen gives SIGPIPE back its default
+    if ended.returncode != -ended_by:
+        fail(f"{command}: ended with {ended.returncode}, expected by signal {ended_by}")
+    return ended.stderr, sorted(name for name in os.listdir(folder) if not name.startswith("core"))
+
+
+dies = [programs + "/allocate", "keep", "100", "64", "signal", str(int(signal.SIGPIPE))]
+with tempfile.TemporaryDirectory() as folder:
+    reader, unread = os.pipe()
+    os.close(reader)
+    err, files = run_in(folder, unread, *dies)
+    if "killed" in err or "kept" in err or "ended with its reader (SIGPIPE)" not in err or files != []:
+        fail(f"nobody reads the program's output: it leaves {files} and says {err}")
+    err, files = run_in(folder, unread, "--output", "x.prof", "--json", "x.json", *dies)
+    if "killed" in err or "the profile is in x.prof" not in err or files != ["x.json", "x.prof"]:
+        fail(f"nobody reads the program's output, --output: it leaves {files} and says {err}")
+    with open(folder + "/x.json") as written:
+        if json.load(written)["signal"] != signal.SIGPIPE:
+            fail("nobody reads the program's output: the counters do not tell of SIGPIPE")
+    err, files = run_in(folder, unread, "--quiet", "--output", "x.prof", *dies)
+    if err != "":
+        fail(f"nobody reads the program's output, --quiet: it says {err}")
+    os.unlink(folder + "/x.prof")
+    os.unlink(folder + "/x.json")
+    err, files = run_in(folder, unread, *dies[:-1], str(int(signal.SIGABRT)), ended_by=signal.SIGABRT)
+    if "killed by signal 6 (SIGABRT); the profile up to then is kept" not in err or len(files) != 1:
+        fail(f"nobody reads, but another signal: it leaves {files} and says {err}")
+    os.close(unread)
+for stdout in (subprocess.DEVNULL, subprocess.PIPE):
+    with tempfile.TemporaryDirectory() as folder:
+        err, files = run_in(folder, stdout, *dies)
+        if "killed by signal 13 (SIGPIPE); the profile up to then is kept" not in err or len(files) != 1:
+            fail(f"SIGPIPE of another pipe: it leaves {files} and says {err}")
+with tempfile.TemporaryDirectory() as folder:  # the pipeline itself
+    yes = subprocess.Popen([mod_alloc, "run", "yes"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    read_until(yes.stdout.fileno(), b"y\n", 10)
+    yes.stdout.close()
+    err = yes.stderr.read()
+    if yes.wait(60) != -signal.SIGPIPE or b"killed" in err or os.listdir(folder) != []:
+        fail(f"yes | head: ended with {yes.returncode}, leaves {os.listdir(folder)} and says {err}")
 
 sys.exit(failed)
