@@ -14,6 +14,7 @@
 #include "base/options.h"
 #include "entry/exit.h"
 #include "entry/signals.h"
+#include "hot/handler.h"
 #include "live/header.h"
 #include "mod_alloc.h"
 #include "os/os.h"
@@ -135,6 +136,7 @@ static void after_fork_in_parent(void) {
 static bool begin_child(void) {
     const bool has_region = moda_region_fork_child();
     moda_heap_after_fork();
+    moda_handler_after_fork();
     if (!has_region) {
         mod_alloc_set_sampling(0);
         return false;

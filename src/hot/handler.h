@@ -28,6 +28,9 @@ bool moda_handler_is_running(void);
  * stack. */
 bool moda_handler_is_interrupted(uintptr_t sp);
 
+/* In a forked child: what the parent's other threads were doing never goes on. */
+void moda_handler_after_fork(void);
+
 /* The thread ends, and so do the handlers that it is in: it has left them by pthread_exit or longjmp. */
 void moda_handler_forget(void);
 

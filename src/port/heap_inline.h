@@ -650,26 +650,39 @@ MODA_INLINE void *moda_heap_malloc_hugely_aligned(moda_heap *heap, size_t size, 
 
 typedef bool moda_wait_is_over(uint64_t *since_ns);
 
-static bool moda_page_end_remote_frees(mi_heap_t *heap, mi_page_queue_t *queue, mi_page_t *page,
-                                       void *is_over, void *since_ns) {
+typedef struct moda_remote_wait {
+    moda_wait_is_over *is_over;
+    uint64_t since_ns;
+    bool is_given_up;
+} moda_remote_wait;
+
+static bool moda_page_end_remote_frees(mi_heap_t *heap, mi_page_queue_t *queue, mi_page_t *page, void *first,
+                                       void *second) {
     (void)heap;
     (void)queue;
-    while (!_mi_page_try_use_delayed_free(page, MI_NEVER_DELAYED_FREE, false)) {
-        mi_thread_free_t frees = mi_atomic_load_acquire(&page->xthread_free);
-        if (mi_tf_delayed(frees) == MI_DELAYED_FREEING && ((moda_wait_is_over *)is_over)(since_ns)) {
-            mi_atomic_cas_weak_release(&page->xthread_free, &frees,
-                                       mi_tf_set_delayed(frees, MI_NEVER_DELAYED_FREE));
-        }
+    (void)second;
+    moda_remote_wait *wait = first;
+    while (!wait->is_given_up && !_mi_page_try_use_delayed_free(page, MI_NEVER_DELAYED_FREE, false)) {
+        wait->is_given_up = wait->is_over(&wait->since_ns); /* it is in its middle */
     }
-    return true;
+    return !wait->is_given_up;
 }
 
 /* A free of another thread's block in a full page tells the heap, and the heap's end waits for that, page by page. Here it
- * does so already, but no longer than is_over says. */
-MODA_INLINE void moda_heap_end_remote_frees(moda_heap *heap, moda_wait_is_over *is_over, uint64_t *since_ns) {
+ * does so already, but no longer than is_over says. False: one is in its middle still, and may yet write to the heap. */
+MODA_INLINE bool moda_heap_end_remote_frees(moda_heap *heap, moda_wait_is_over *is_over) {
+    moda_remote_wait wait = {.is_over = is_over};
     for (mi_heap_t *each = heap->tld->heaps; each; each = each->next) {
-        moda_mi_heap_visit_pages(each, moda_page_end_remote_frees, (void *)is_over, since_ns);
+        moda_mi_heap_visit_pages(each, moda_page_end_remote_frees, &wait, NULL);
     }
+    return !wait.is_given_up;
+}
+
+/* The thread's heap never ends: mimalloc's destructor does not see it, and its memory is nobody else's. Its blocks can be
+ * freed as ever, but what is free in its pages is lost. */
+MODA_INLINE void moda_heap_strand(void) {
+    pthread_setspecific(moda_mi_thread_key(), NULL);
+    moda_heap_step_aside();
 }
 
 /* ---- zeroing ---- */

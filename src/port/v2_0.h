@@ -50,7 +50,8 @@ MODA_INLINE void moda_mi_heap_visit_pages(mi_heap_t *heap, heap_page_visitor_fun
 
 /* What a collection does besides its look at each page; nothing is forced. */
 MODA_INLINE void moda_mi_heap_collect_by(mi_heap_t *heap, heap_page_visitor_fun *visit) {
-    _mi_heap_delayed_free_all(heap);
+    _mi_heap_delayed_free_partial(
+        heap); /* all would wait for a free that is in its middle, or was left there */
     _mi_heap_collect_retired(heap, false);
     mi_heap_visit_pages(heap, visit, NULL, NULL);
     _mi_abandoned_collect(heap, false, &heap->tld->segments);

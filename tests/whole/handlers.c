@@ -10,11 +10,15 @@
  *   thread_ends   a thread leaves such a handler by siglongjmp, or by pthread_exit, and ends
  *   first_left    so it does in its first malloc, while it takes a slot, and all other threads go on
  *   site_left     and in an allocation from a new call site, at each few instructions
- *   remote_left   and at each instruction of its free of another thread's block, and that thread can end
+ *   remote_left   and at each instruction of its free of another thread's block, and that thread can collect and end
+ *   remote_held   a free of another thread's block stands still at each of its instructions, while that thread ends and
+ *                 others take up its memory
+ *   remote_forked  meanwhile that thread forks, and the child's one thread can end
  *   bounded       what many such handlers, or one that goes on, allocate and free does not add up
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -579,6 +583,7 @@ static void *fills_pages(void *unused) {
     }
     pthread_barrier_wait(&remote_barrier);
     pthread_barrier_wait(&remote_barrier);
+    malloc_trim(0);
     return unused;
 }
 
@@ -609,6 +614,166 @@ static void run_remote_left(void) {
     CHECK(count > 30, "only %ld instructions", count);
 }
 
+/* Who holds, and when it is to go on. */
+static volatile sig_atomic_t is_held, goes_on_now;
+
+static void holds(int number) {
+    (void)number;
+    __atomic_store_n(&is_held, 1, __ATOMIC_RELEASE);
+    while (!__atomic_load_n(&goes_on_now, __ATOMIC_ACQUIRE)) {
+        sched_yield();
+    }
+}
+
+static void *frees_and_is_held(void *at) {
+    free(malloc(30));
+    steps = 0;
+    leave_at = (long)(intptr_t)at;
+    begin_steps();
+    free(remote[0]);
+    end_steps();
+    const long count = steps;
+    __atomic_store_n(&is_held, 1, __ATOMIC_RELEASE);
+    return (void *)(intptr_t)count;
+}
+
+/* The child has this thread only. */
+static void end_in_a_child(void) {
+    const pid_t child = fork();
+    NEED(child >= 0, "fork");
+    if (child == 0) {
+        signal(SIGALRM, SIG_DFL);
+        alarm(60);
+        pthread_exit(NULL);
+    }
+    int status;
+    NEED(waitpid(child, &status, 0) == child, "waitpid");
+    CHECK(status == 0, "a child whose thread ends has status %#x", (unsigned)status);
+}
+
+/* It does its first half, and the second when main comes by again. */
+typedef struct actor {
+    pthread_t thread;
+    pthread_barrier_t barrier;
+} actor;
+
+static void wait_for_main(actor *me) {
+    pthread_barrier_wait(&me->barrier);
+    pthread_barrier_wait(&me->barrier);
+}
+
+static void begin_actor(actor *one, void *(*body)(void *)) {
+    pthread_barrier_init(&one->barrier, NULL, 2);
+    NEED(pthread_create(&one->thread, NULL, body, one) == 0, "pthread_create");
+    pthread_barrier_wait(&one->barrier);
+}
+
+static void end_actor(actor *one) {
+    pthread_barrier_wait(&one->barrier);
+    pthread_join(one->thread, NULL);
+    pthread_barrier_destroy(&one->barrier);
+}
+
+static void *has_a_large_block(void *me) {
+    remote[0] = malloc(300000);
+    wait_for_main(me);
+    return NULL;
+}
+
+static void *forks_with_a_large_block(void *me) {
+    remote[0] = malloc(300000);
+    wait_for_main(me);
+    end_in_a_child();
+    pthread_barrier_wait(&((actor *)me)->barrier);
+    return NULL;
+}
+
+static void *ends_later(void *me) {
+    remote[1] = malloc(40);
+    wait_for_main(me);
+    return NULL;
+}
+
+/* It finds the last one's memory: what a thread's heap is kept in, and of blocks those that ends_later left. */
+static void *takes_up(void *me) {
+    void *volatile block = malloc(40);
+    wait_for_main(me);
+    for (size_t i = 0; i < 100; i++) {
+        free(block);
+        block = malloc(3000 * i);
+        NEED(block != NULL, "no memory");
+    }
+    free(block);
+    return NULL;
+}
+
+static void *is_left(void *unused) {
+    leave_at = 20;
+    if (sigsetjmp(outside, 1) == 0) {
+        begin_steps();
+        free(malloc(30));
+        end_steps();
+        free(malloc(30));
+    }
+    free(malloc(30));
+    return unused;
+}
+
+static pthread_t free_and_be_held(long at) {
+    pthread_t freer;
+    is_held = goes_on_now = 0;
+    NEED(pthread_create(&freer, NULL, frees_and_is_held, (void *)(intptr_t)at) == 0, "pthread_create");
+    while (!__atomic_load_n(&is_held, __ATOMIC_ACQUIRE)) {
+        sched_yield();
+    }
+    return freer;
+}
+
+/* Returns the number of instructions. */
+static long go_on(pthread_t freer) {
+    void *count;
+    __atomic_store_n(&goes_on_now, 1, __ATOMIC_RELEASE);
+    pthread_join(freer, &count);
+    return (long)(intptr_t)count;
+}
+
+static void run_remote_held(void) {
+    pthread_t left;
+    NEED(pthread_create(&left, NULL, is_left, NULL) == 0, "pthread_create");
+    pthread_join(left, NULL); /* once: from now on it may have been that */
+    signal(SIGUSR1, holds);
+    actor owner, later, next;
+    long count = 2;
+    for (long i = 1; i <= count && i < 400; i++) {
+        begin_actor(&later, ends_later);
+        begin_actor(&owner, has_a_large_block);
+        const pthread_t freer = free_and_be_held(i);
+        end_actor(&owner);
+        end_actor(&later);
+        begin_actor(&next, takes_up);
+        count = go_on(freer);
+        end_actor(&next);
+        free(remote[1]);
+    }
+    CHECK(count > 30, "only %ld instructions", count);
+}
+
+static void run_remote_forked(void) {
+    signal(SIGUSR1, holds);
+    actor owner;
+    long count = 2;
+    for (long i = 1; i <= count && i < 400; i++) {
+        begin_actor(&owner, forks_with_a_large_block);
+        const pthread_t freer = free_and_be_held(i);
+        pthread_barrier_wait(&owner.barrier);
+        pthread_barrier_wait(&owner.barrier);
+        count = go_on(freer);
+        pthread_join(owner.thread, NULL);
+        pthread_barrier_destroy(&owner.barrier);
+    }
+    CHECK(count > 30, "only %ld instructions", count);
+}
+
 static void run_left(void run(void)) {
     signal(SIGUSR1, leaves);
     leave_at_call = -1;
@@ -624,6 +789,12 @@ static void run_site_left(void) {
 }
 
 static void run_remote_left(void) {
+}
+
+static void run_remote_held(void) {
+}
+
+static void run_remote_forked(void) {
 }
 
 static void run_left(void run(void)) {
@@ -705,6 +876,10 @@ int main(int count, char **argument) {
         run_left(run_site_left);
     } else if (strcmp(what, "remote_left") == 0) {
         run_left(run_remote_left);
+    } else if (strcmp(what, "remote_held") == 0) {
+        run_left(run_remote_held);
+    } else if (strcmp(what, "remote_forked") == 0) {
+        run_left(run_remote_forked);
     } else if (strcmp(what, "bounded") == 0) {
         run_bounded();
     } else {
