@@ -97,6 +97,19 @@ MODA_INLINE bool moda_mi_is_naturally_aligned(size_t block_size, size_t alignmen
 
 #define MODA_ALIGNMENT_MAX MI_ALIGNMENT_MAX
 
+/* Takes a segment from the abandoned list. While a thread reads there a count is raised, and whoever gives a segment back to
+ * the system waits for that. So no handler comes meanwhile: one that is left by longjmp would leave it raised for ever. */
+static mi_segment_t *moda_mi_abandoned_pop_(void) {
+    if (mi_tagged_segment_ptr(mi_atomic_load_relaxed(&abandoned)) == NULL
+        && mi_atomic_load_ptr_relaxed(mi_segment_t, &abandoned_visited) == NULL) {
+        return NULL;
+    }
+    const uint64_t signals = moda_os_hold_signals();
+    mi_segment_t *segment = moda_mi_abandoned_pop_void();
+    moda_os_let_signals(signals);
+    return segment;
+}
+
 /* A reader of the abandoned list that forked away never comes back to say that it is done; the child would
  * wait for it at its next thread's end. */
 MODA_INLINE void moda_mi_fork_child(void) {
@@ -121,12 +134,6 @@ MODA_INLINE mi_page_t *moda_mi_page_apart(size_t size) {
 MODA_INLINE void *moda_mi_page_start(mi_page_t *page) {
     size_t size;
     return _mi_segment_page_start(_mi_page_segment(page), page, &size);
-}
-
-/* False while a thread is reading the abandoned list: giving a segment back waits for it, and it may be who was
- * interrupted. */
-MODA_INLINE bool moda_mi_frees_at_once(void) {
-    return mi_atomic_load_acquire(&abandoned_readers) == 0;
 }
 
 /* Which segments there are, a word of mimalloc's map at a time: bit i stands for one at `first` and i times the size of

@@ -11,6 +11,8 @@
  *   first_left    so it does in its first malloc, while it takes a slot, and all other threads go on
  *   site_left     and in an allocation from a new call site, at each few instructions
  *   remote_left   and at each instruction of its free of another thread's block, and that thread can collect and end
+ *   reader_left   and after each atomic instruction of a malloc that takes over what an ended thread left; others can give
+ *                 memory back
  *   remote_held   a free of another thread's block stands still at each of its instructions, while that thread ends and
  *                 others take up its memory
  *   remote_forked  meanwhile that thread forks, and the child's one thread can end
@@ -614,6 +616,100 @@ static void run_remote_left(void) {
     CHECK(count > 30, "only %ld instructions", count);
 }
 
+/* The processor's locked instructions of the run: the thread is made to leave right behind one. After some steps it goes on
+ * without: it is doing what is done four times a second, which takes a hundred times as many. */
+enum { LOCKED = 200, STEPS_MAX = 15000 };
+static uintptr_t locked[LOCKED];
+static long locked_count;
+static __thread volatile uintptr_t leave_behind, last_step;
+
+static bool is_noted(uintptr_t at) {
+    for (long i = 0; i < locked_count; i++) {
+        if (locked[i] == at) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void steps_on_locked(int number, siginfo_t *info, void *context) {
+    (void)number;
+    (void)info;
+    greg_t *const registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+    const uintptr_t at = (uintptr_t)registers[REG_RIP];
+    if (++steps == STEPS_MAX) {
+        registers[REG_EFL] &= ~(greg_t)0x100;
+    }
+    if (leave_behind == 0 && *(const unsigned char *)at == 0xf0 && locked_count < LOCKED && !is_noted(at)) {
+        locked[locked_count++] = at;
+    }
+    if (leave_behind != 0 && last_step == leave_behind) {
+        leave_behind = 1;
+        pthread_kill(pthread_self(), SIGUSR1);
+    }
+    last_step = at;
+}
+
+static void *leaves_a_block(void *unused) {
+    remote[0] = malloc(40);
+    return unused;
+}
+
+/* Three of them do not fit a segment: the third takes over the one that was left, or makes another. */
+static void *takes_over(void *at) {
+    void *volatile first = malloc(12 << 20), *volatile second = malloc(12 << 20);
+    pthread_barrier_wait(&remote_barrier);
+    pthread_barrier_wait(&remote_barrier);
+    free(malloc(300000)); /* what is due now and then is done here, as a rule */
+    leave_behind = (uintptr_t)at;
+    steps = 0;
+    if (sigsetjmp(outside, 1) == 0) {
+        begin_steps();
+        void *third = malloc(12 << 20);
+        end_steps();
+        free(third);
+    }
+    free(malloc(30));
+    pthread_barrier_wait(&remote_barrier);
+    if (at != NULL) {
+        for (;;) { /* nobody knows what can still be done with the heap */
+            pause();
+        }
+    }
+    free(first);
+    free(second);
+    return NULL;
+}
+
+static void take_over(uintptr_t at) {
+    pthread_t taker, leaver;
+    NEED(pthread_create(&taker, NULL, takes_over, (void *)at) == 0, "pthread_create");
+    pthread_barrier_wait(&remote_barrier);
+    NEED(pthread_create(&leaver, NULL, leaves_a_block, NULL) == 0, "pthread_create");
+    pthread_join(leaver, NULL);
+    pthread_barrier_wait(&remote_barrier);
+    pthread_barrier_wait(&remote_barrier);
+    if (at == 0) {
+        pthread_join(taker, NULL);
+    }
+    free(malloc(100 << 20));
+    free(remote[0]);
+}
+
+static void run_reader_left(void) {
+    const struct sigaction action = {.sa_sigaction = steps_on_locked, .sa_flags = SA_SIGINFO | SA_NODEFER};
+    sigaction(SIGTRAP, &action, NULL);
+    mod_alloc_set_sampling(0); /* a site's lock that was left holds up who comes next, for seconds */
+    pthread_barrier_init(&remote_barrier, NULL, 2);
+    take_over(0);
+    CHECK(locked_count > 3 && locked_count < LOCKED, "%ld locked instructions", locked_count);
+    const long count = locked_count;
+    alarm(250); /* for ever */
+    for (long i = 0; i < count; i++) {
+        take_over(locked[i]);
+    }
+}
+
 /* Who holds, and when it is to go on. */
 static volatile sig_atomic_t is_held, goes_on_now;
 
@@ -791,6 +887,9 @@ static void run_site_left(void) {
 static void run_remote_left(void) {
 }
 
+static void run_reader_left(void) {
+}
+
 static void run_remote_held(void) {
 }
 
@@ -876,6 +975,8 @@ int main(int count, char **argument) {
         run_left(run_site_left);
     } else if (strcmp(what, "remote_left") == 0) {
         run_left(run_remote_left);
+    } else if (strcmp(what, "reader_left") == 0) {
+        run_left(run_reader_left);
     } else if (strcmp(what, "remote_held") == 0) {
         run_left(run_remote_held);
     } else if (strcmp(what, "remote_forked") == 0) {
