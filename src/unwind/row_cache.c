@@ -381,11 +381,7 @@ bool moda_unwind_fork_prepare(void) {
     return begin_growing();
 }
 
-void moda_unwind_fork_parent(void) {
-    end_growing();
-}
-
-void moda_unwind_fork_child(void) {
+void moda_unwind_fork_over(void) {
     end_growing();
 }
 

@@ -59,11 +59,11 @@ moda_walk moda_unwind(const moda_unwind_start *start, moda_unwind_thread *thread
  * longer believed. */
 void moda_unwind_forget(void);
 
-/* Around fork: no table of rows is made meanwhile, so that a copy of the memory has all that the child is led to. False,
- * and not to be undone: one is just being made. In the child nobody is at it any more. */
+/* Around fork: no table of rows is made meanwhile, so that a copy of the memory has all that the child is led to. False:
+ * one is just being made. Over is for the parent, unless it was false; and for the child in any case, where nobody is at
+ * it any more. */
 bool moda_unwind_fork_prepare(void);
-void moda_unwind_fork_parent(void);
-void moda_unwind_fork_child(void);
+void moda_unwind_fork_over(void);
 
 /* Whether block is a link_map that a walk has met: free() asks, cheaply, for blocks of a likely size only.
  * True once for each link_map that dies: then call moda_unwind_forget. */

@@ -272,11 +272,11 @@ OBJECTS_TEST(no_table_is_made_around_a_fork) {
     expect_complete();
     cr_expect_eq(moda_row_cache_count(&bits), 0);
     cr_expect_eq(memory_given, 0);
-    moda_unwind_fork_parent();
+    moda_unwind_fork_over();
     walk_back();
     cr_expect_gt(moda_row_cache_count(&bits), 0);
     moda_rows.is_growing = 1;
-    moda_unwind_fork_child();
+    moda_unwind_fork_over();
     cr_expect(moda_unwind_fork_prepare());
-    moda_unwind_fork_parent();
+    moda_unwind_fork_over();
 }
