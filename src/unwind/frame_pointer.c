@@ -66,8 +66,9 @@ MODA_READS_STACKS static moda_walk follow(const moda_walk_job *job) {
     if (job->limit - count > OUTERMOST_FRAMES) {
         s.limit = count + OUTERMOST_FRAMES;
     }
+    const bool is_by_fp_alone = ends_by_fp_alone(&s.range, &r);
     const moda_walk rest = moda_tables_walk_from(&s, count - 1);
-    keep_end(thread, &s, rest.end == MOD_ALLOC_WALK_COMPLETE && ends_by_fp_alone(&s.range, &r));
+    keep_end(thread, &s, rest.end == MOD_ALLOC_WALK_COMPLETE && is_by_fp_alone && s.range.is_own);
     if (rest.end == MOD_ALLOC_WALK_COMPLETE) {
         if (s.kept != NULL && rest.count > count) {
             s.kept[count].fp_slot |= MODA_FRAME_BY_FP; /* it had to look wrong */

@@ -30,6 +30,11 @@ static const bool moda_ra_is_below_cfa = true; /* call pushes the return address
 static const bool moda_has_bare_sigreturn = false;
 enum { MODA_SIGFRAME_FP = 0, MODA_SIGFRAME_RA = 0, MODA_SIGFRAME_SP = 0, MODA_SIGFRAME_PC = 0 };
 static const uint32_t moda_sigreturn_code[2] = {0, 0};
+/* libgcc's __morestack calls the function that ran short of stack on another one: call *%r10. Its own frame lies on the old
+ * stack, where fp points: the function's fp, the address it called __morestack from, and the function's return address. */
+static const bool moda_has_split_stacks = true;
+static const uint8_t moda_morestack_call[3] = {0x41, 0xff, 0xd2};
+enum { MODA_MORESTACK_FRAME = 24 };
 enum { MODA_SYS_SIGPROCMASK = 14, MODA_SYS_GETPID = 39, MODA_SYS_GETTID = 186, MODA_SYS_FUTEX = 202 };
 
 /* DWARF register -> index into the tracked rules, or -1. */
@@ -112,6 +117,9 @@ enum {
     MODA_SIGFRAME_SP = MODA_SIGFRAME_X0 + 31 * 8,
     MODA_SIGFRAME_PC = MODA_SIGFRAME_X0 + 32 * 8
 };
+static const bool moda_has_split_stacks = false; /* no compiler has them there */
+static const uint8_t moda_morestack_call[3] = {0, 0, 0};
+enum { MODA_MORESTACK_FRAME = 0 };
 enum { MODA_SYS_SIGPROCMASK = 135, MODA_SYS_GETPID = 172, MODA_SYS_GETTID = 178, MODA_SYS_FUTEX = 98 };
 
 MODA_INLINE int moda_tracked_index(uint64_t dwarf_register) {

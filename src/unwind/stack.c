@@ -139,11 +139,11 @@ MODA_COLD bool moda_stack_reach_slow(moda_stack_range *range, uintptr_t end) {
     return true;
 }
 
-MODA_COLD bool moda_stack_switch(moda_stack_own *own, uintptr_t sp, moda_stack_range *range) {
-    if (range->switches_left == 0 || sp % 8 != 0 || sp == 0) {
+MODA_COLD bool moda_stack_switch(moda_stack_own *own, uintptr_t sp, bool is_split, moda_stack_range *range) {
+    if ((range->switches_left == 0 && !is_split) || sp % 8 != 0 || sp == 0) {
         return false;
     }
-    range->switches_left--;
+    range->switches_left -= !is_split;
     moda_stack_enter_slow(own, sp, range);
     return range->is_own || moda_stack_page_is_readable(sp);
 }

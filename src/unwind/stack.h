@@ -8,7 +8,7 @@
  *   other threads  up to the thread's control block, which glibc puts at the top of every thread's stack,
  *                  as far down as each page was found readable
  *                  (0.17 us a page, once: 0.35 ms for 8 MiB, 10 ms for 256)
- *   any other      a coroutine's or a signal handler's stack: page by page, anew in each walk, since such
+ *   any other      a coroutine's or a signal handler's stack, a part of a split one (gcc -fsplit-stack): page by page, anew in each walk, since such
  *                  stacks come and go
  */
 #ifndef MODA_UNWIND_STACK_H
@@ -59,8 +59,9 @@ MODA_INLINE bool moda_stack_reaches(moda_stack_range *range, uintptr_t end) {
     return moda_likely(end <= range->high) || (!range->is_own && moda_stack_reach_slow(range, end));
 }
 
-/* Goes over to the stack that a signal interrupted. */
-bool moda_stack_switch(moda_stack_own *own, uintptr_t sp, moda_stack_range *range);
+/* Goes over to the stack that a signal interrupted, or, `is_split`, to an older part of a split one: of those a walk may
+ * see as many as it has frames. */
+bool moda_stack_switch(moda_stack_own *own, uintptr_t sp, bool is_split, moda_stack_range *range);
 
 /* Whether the page of an address can be read. Costs a system call (0.2 us). */
 bool moda_stack_page_is_readable(uintptr_t address);

@@ -86,7 +86,7 @@ static bool goes_on_at(moda_walk_state *s, const moda_registers *r, uintptr_t sp
     if (sp > r->sp && moda_stack_reaches(&s->range, sp)) {
         return true;
     }
-    return is_signal && moda_stack_switch(s->own, sp, &s->range);
+    return is_signal && moda_stack_switch(s->own, sp, false, &s->range);
 }
 
 /* aarch64: interrupted before x30 was saved, or in a function that never saves it. */
@@ -291,7 +291,32 @@ static moda_walk ended(const moda_walk_state *s, outcome o, uint32_t count) {
     };
 }
 
-MODA_READS_STACKS moda_walk moda_tables_walk_from(moda_walk_state *s, uint32_t count) {
+/* Where a program compiled with -fsplit-stack went on in another part of its stack, back to the older one: by a row of a
+ * shape that nothing else has, at its one call. */
+MODA_COLD MODA_READS_STACKS static bool step_to_older_part(moda_walk_state *s) {
+    moda_registers *r = &s->at;
+    const moda_row row = row_of(s, r);
+    const size_t call_bytes = sizeof moda_morestack_call;
+    if (!moda_has_split_stacks || r->is_exact || !is_plain(row) || (row & MODA_CFA_FP) == 0
+        || moda_row_cfa_offset(row) != MODA_MORESTACK_FRAME || moda_row_fp_kind(row) != MODA_FP_AT_CFA
+        || moda_row_fp_offset(row) != -MODA_MORESTACK_FRAME || r->fp > UINTPTR_MAX - MODA_MORESTACK_FRAME
+        || !moda_stack_page_is_readable(r->pc - call_bytes) || !moda_stack_page_is_readable(r->pc - 1)
+        || memcmp((const void *)(r->pc - call_bytes), moda_morestack_call, call_bytes) != 0) {
+        return false;
+    }
+    const uintptr_t fp = r->fp, cfa = fp + MODA_MORESTACK_FRAME;
+    if (!moda_stack_switch(s->own, fp, true, &s->range) || !moda_stack_reaches(&s->range, cfa)) {
+        return false;
+    }
+    r->pc = moda_stack_load(cfa - 8);
+    r->fp = moda_stack_load(fp);
+    r->fp_slot = fp;
+    r->sp = cfa;
+    return true;
+}
+
+/* Up to where no step leads on: then s->at is there. */
+MODA_NOINLINE MODA_READS_STACKS static moda_walk walk_one_stack(moda_walk_state *s, uint32_t count) {
     moda_registers r;
     load(s, &r);
     for (;;) {
@@ -302,10 +327,24 @@ MODA_READS_STACKS moda_walk moda_tables_walk_from(moda_walk_state *s, uint32_t c
         }
         const outcome o = step(s, &r, row);
         if (moda_unlikely(o != STEPPED)) {
+            store(s, &r);
             return ended(s, o, count);
         }
         if (s->kept != NULL) {
             s->kept[count] = moda_frame_of(&r, bits_of(row));
+        }
+    }
+}
+
+moda_walk moda_tables_walk_from(moda_walk_state *s, uint32_t count) {
+    for (;;) {
+        const moda_walk walk = walk_one_stack(s, count);
+        if (moda_likely(walk.end != MOD_ALLOC_WALK_BROKEN) || !step_to_older_part(s)) {
+            return walk;
+        }
+        count = walk.count;
+        if (s->kept != NULL) {
+            s->kept[count] = moda_frame_of(&s->at, MODA_FRAME_SPECIAL | MODA_FRAME_BY_FP);
         }
     }
 }
@@ -398,6 +437,13 @@ static void join(moda_unwind_thread *thread, uint32_t m, uint32_t j, uint32_t ta
     }
 }
 
+/* On another stack: from here on nothing is kept. */
+static moda_walk walk_on(moda_walk_state *s, moda_unwind_thread *thread, uint32_t n) {
+    thread->count = 0;
+    thread->is_kept = false;
+    return moda_tables_walk_from(s, n);
+}
+
 MODA_READS_STACKS static moda_walk walk_keeping(moda_walk_state *s, moda_unwind_thread *thread) {
     moda_registers r;
     load(s, &r);
@@ -446,11 +492,15 @@ MODA_READS_STACKS static moda_walk walk_keeping(moda_walk_state *s, moda_unwind_
         if (moda_unlikely(o != STEPPED)) {
             break;
         }
-        if (moda_unlikely(!s->range.is_own)) { /* a signal handler's end: on from here nothing is kept */
-            thread->count = 0;
-            thread->is_kept = false;
+        if (moda_unlikely(!s->range.is_own)) { /* a signal handler's end */
             store(s, &r);
-            return moda_tables_walk_from(s, n);
+            return walk_on(s, thread, n);
+        }
+    }
+    if (moda_unlikely(o == BROKEN)) {
+        store(s, &r);
+        if (step_to_older_part(s)) {
+            return walk_on(s, thread, n);
         }
     }
     swap_halves(thread, n);

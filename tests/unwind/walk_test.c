@@ -738,6 +738,85 @@ WALK_TEST(a_corrupt_frame_pointer_ends_the_walk_as_broken) {
     }
     frame_that_needs_fp(100, (uintptr_t)&bad);
 }
+
+/* ---- a stack in parts ---- */
+
+/* As libgcc's __morestack calls a function on another part of the stack: a frame that lies where fp points. */
+void like_morestack(const void *fp, void (*function)(void));
+extern const char like_morestack_return[];
+__asm__(".text\n"
+        ".type like_morestack, @function\n"
+        "like_morestack:\n"
+        "        .cfi_startproc\n"
+        "        pushq %rbx\n"
+        "        .cfi_def_cfa_offset 16\n"
+        "        .cfi_offset 3, -16\n"
+        "        movq %rbp, %rbx\n"
+        "        movq %rdi, %rbp\n"
+        "        movq %rsi, %r10\n"
+        "        .cfi_remember_state\n"
+        "        .cfi_def_cfa 6, 24\n"
+        "        .cfi_offset 6, -24\n"
+        "        call *%r10\n"
+        "like_morestack_return:\n"
+        "        movq %rbx, %rbp\n"
+        "        .cfi_restore_state\n"
+        "        popq %rbx\n"
+        "        .cfi_def_cfa_offset 8\n"
+        "        ret\n"
+        "        .cfi_endproc\n"
+        ".size like_morestack, . - like_morestack\n");
+
+NOINLINE static void walk_from_caller(void) {
+    const moda_unwind_start start = START_OF_CALLER();
+    result.plain = moda_unwind(&start, NULL, result.frames);
+    KEEP(&result);
+}
+
+NOINLINE static void walks_there(void) {
+    walk_from_caller();
+    KEEP(&result);
+}
+
+static void expect_older_part(const void *fp, uint32_t frames, mod_alloc_walk_end end) {
+    like_morestack(fp, walks_there);
+    cr_expect_eq(result.plain.count, frames, "fp %p: %u frames, not %u", fp, result.plain.count, frames);
+    cr_expect_eq(result.plain.end, end, "fp %p: ended %u, not %u", fp, result.plain.end, (unsigned)end);
+    cr_expect_eq(result.frames[1], (uintptr_t)like_morestack_return);
+}
+
+WALK_TEST(an_older_part_of_the_stack_is_read_where_it_can_be) {
+    enum { PAGE = 4096 };
+    char *const area = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    cr_assert(area != MAP_FAILED && mprotect(area + PAGE, PAGE, PROT_NONE) == 0);
+    uintptr_t *const last = (uintptr_t *)(void *)(area + PAGE) - 3;
+    last[2] = 8; /* no code */
+    expect_older_part(last, 3, MOD_ALLOC_WALK_UNKNOWN);
+    uintptr_t *const around = (uintptr_t *)(void *)(area + 2 * PAGE);
+    around[0] = (uintptr_t)last;
+    around[2] = (uintptr_t)like_morestack_return; /* downwards, to the other */
+    expect_older_part(around, 4, MOD_ALLOC_WALK_UNKNOWN);
+    around[0] = (uintptr_t)around; /* round in circles */
+    expect_older_part(around, 64, MOD_ALLOC_WALK_CUT);
+    const void *const wrong[] = {
+        NULL,
+        (void *)8,
+        (void *)UINTPTR_MAX,
+        (void *)(UINTPTR_MAX - 7),
+        area + PAGE,
+        area + PAGE + 8,
+        last + 1,
+        (char *)last - 4,
+        area + 2 * PAGE - 8,
+        area + 2 * PAGE - 16,
+        (void *)((uintptr_t)1 << 47),
+        (void *)((uintptr_t)1 << 63),
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        expect_older_part(wrong[i], 2, MOD_ALLOC_WALK_BROKEN);
+    }
+    munmap(area, 3 * PAGE);
+}
 #endif
 
 /* ---- processes ---- */
