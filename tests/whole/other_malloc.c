@@ -50,7 +50,37 @@ void *realloc(void *p, size_t size) {
     return block;
 }
 
+void *memalign(size_t alignment, size_t size) {
+    char *block = malloc(size + 2 * alignment);
+    if (block == NULL) {
+        return NULL;
+    }
+    char *p = block + alignment - (uintptr_t)block % alignment;
+    ((size_t *)(void *)p)[-2] = size;
+    return p;
+}
+
 /* ---- the program ---- */
+
+void cfree(void *p);
+
+/* Members of the family that this malloc lacks: whoever has them must give and take its blocks. */
+static void borrow(void) {
+    for (size_t i = 1; i < 100; i++) {
+        char *p = reallocarray(NULL, i, 10);
+        NEED(p != NULL, "reallocarray(NULL, %zu, 10)", i);
+        memset(p, 1, i * 10);
+        p = reallocarray(p, i, 20);
+        CHECK(p != NULL && p[i * 10 - 1] == 1, "reallocarray's block of %zu bytes", i * 20);
+        free(p);
+    }
+    void *pages = pvalloc(1);
+    NEED(pages != NULL, "pvalloc(1)");
+    free(pages);
+    cfree(malloc(10));
+    void *volatile none = reallocarray(NULL, SIZE_MAX / 2, 3);
+    CHECK(none == NULL && errno == ENOMEM, "reallocarray of too much: %p", none);
+}
 
 static void expect_nothing(const mod_alloc_stats *stats, const char *name) {
     static const mod_alloc_stats nothing;
@@ -65,6 +95,7 @@ static void *allocate(void *argument) {
         free(p);
     }
     free(strdup("text"));
+    borrow();
     return argument;
 }
 
