@@ -106,6 +106,11 @@ static void take_off(uint64_t *from, int64_t inherited) {
     *from = *from > (uint64_t)inherited ? *from - (uint64_t)inherited : 0;
 }
 
+/* What a child has no more of what it inherited it must have freed. */
+static uint64_t missing(uint64_t live, int64_t inherited) {
+    return live < (uint64_t)inherited ? (uint64_t)inherited - live : 0;
+}
+
 /* What a child freed of its parent's blocks is not known; so it has at least this much of its own. */
 static void take_off_site(moda_profile_site *site) {
     int64_t *const of = site->values.of;
@@ -132,9 +137,24 @@ static void take_off_process(moda_profile_process *process) {
     process->inherited_bytes = process->inherited_count = 0;
 }
 
+/* Frees of blocks that the parent has allocated, and counts as freed or live itself: off the threads in turn. */
+static void take_off_frees(merger *m, uint32_t process, uint64_t bytes, uint64_t count) {
+    for (size_t i = 0; i < m->to->thread_count; i++) {
+        moda_profile_thread *const thread = &m->threads[i];
+        if (thread->process != process)
+            continue;
+        const uint64_t b = bytes < thread->freed_bytes ? bytes : thread->freed_bytes;
+        const uint64_t c = count < thread->stats.free_count ? count : thread->stats.free_count;
+        thread->freed_bytes -= b;
+        thread->stats.free_count -= c;
+        bytes -= b;
+        count -= c;
+    }
+}
+
 /* The balances of a child's threads add up to its live bytes: what the threads are not known to have inherited
- * (the counters were reset since) goes to the first. */
-static void take_off_threads(merger *m, uint32_t process, int64_t bytes, int64_t count) {
+ * (the counters were reset since) goes to the first, and then false is returned. */
+static bool take_off_threads(merger *m, uint32_t process, int64_t bytes, int64_t count) {
     moda_profile_thread *first = NULL;
     for (size_t i = 0; i < m->to->thread_count; i++) {
         moda_profile_thread *const thread = &m->threads[i];
@@ -152,6 +172,7 @@ static void take_off_threads(merger *m, uint32_t process, int64_t bytes, int64_t
         first->balance_bytes = less(first->balance_bytes, bytes);
         first->balance_count = less(first->balance_count, count);
     }
+    return bytes == 0 && count == 0;
 }
 
 static void take_off_inherited(merger *m) {
@@ -161,7 +182,12 @@ static void take_off_inherited(merger *m) {
         moda_profile_process *const p = &m->processes[i];
         if (!p->is_forked || p->inherited_bytes < 0 || p->inherited_count <= 0 || !has_parent(to, p))
             continue;
-        take_off_threads(m, i, p->inherited_bytes, p->inherited_count);
+        if (take_off_threads(m, i, p->inherited_bytes, p->inherited_count)) {
+            const uint64_t bytes = missing(p->totals.current_bytes, p->inherited_bytes);
+            const uint64_t count = missing(p->totals.live_count, p->inherited_count);
+            take_off_frees(m, i, bytes, count);
+            take_off(&p->totals.free_count, (int64_t)count);
+        }
         take_off_process(p);
         any = p->is_growth = true;
     }

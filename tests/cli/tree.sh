@@ -82,6 +82,15 @@ try "$MOD_ALLOC" stat freed.1.prof
 freed=$(echo "$out" | awk '$1 == "freed" { gsub(",", ""); print $3 }')
 [ "${freed:-0}" -ge 100000 ] || fail "a child that freed a block of 100,000 bytes has freed ${freed:-nothing}"
 
+# ... but in a sum its parent's blocks are its parent's: what is allocated is freed once, or live
+try "$MOD_ALLOC" run --tree --quiet --output freed.prof "$allocate" keep 300 1024 fork drop drop drop exit 9
+"$MOD_ALLOC" stat freed.prof | awk '
+    { gsub(",", "") }
+    $1 == "allocated" { blocks += $2; bytes += $3 }
+    $1 == "freed" || $1 == "live" { blocks -= $2; bytes -= $3 }
+    END { if (NR < 5 || blocks != 0 || bytes != 0) { print "freed and live are more by " -blocks " blocks, " -bytes " bytes"; exit 1 } }' ||
+    fail "a child that freed 3 blocks of its parent"
+
 # a child that goes on after its parent
 try "$MOD_ALLOC" run sh -c "$allocate keep 10 1024 sleep 2 & sleep 0.5"
 expect_status 0
