@@ -3,7 +3,7 @@
  * linux.c - os.h on Linux.
  *
  * Calls go through syscall(2): libc's own open, read, write and close are cancellation points, and other
- * preloaded libraries replace them. The exceptions never allocate: clock_gettime (the vDSO) and getauxval.
+ * preloaded libraries replace them. The exceptions never allocate: clock_gettime (that of vdso_clock.c) and getauxval.
  */
 #define _GNU_SOURCE
 #include "os/os.h"
