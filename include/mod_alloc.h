@@ -226,8 +226,8 @@ MOD_ALLOC_EXPORT void mod_alloc_set_sampling(uint64_t bytes);
  *   exec                      the same; the new program begins at 0 in a new file, whatever its name: where that is
  *                             the old one's name, the old one becomes FILE.exec1, the next FILE.exec2 ...
  *   fork                      before any other code of it runs the child has a profile of its own, begun as a copy;
- *                             counters go on from the parent's, in a copy. Where the name has no %p, %n or %t, or is
- *                             that of another child, the child's go to FILE.PID
+ *                             its counts begin at 0, what is live it has from its parent. Where the name has no %p, %n or
+ *                             %t, or is that of another child, the child's go to FILE.PID
  *   daemon                    as fork, and the process that was there ends by _exit
  *   vfork, posix_spawn,       what the child allocates before its exec is in its parent's memory, and counted there;
  *   system, popen             the new program is as after exec

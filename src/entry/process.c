@@ -4,7 +4,8 @@
  *
  * The first allocation of the process may come from anywhere: the dynamic loader, another library's
  * constructor. So moda_process_begin does all that counting needs, allocates nothing, and is called from the
- * first slow path; what may itself allocate (handlers of fork and exit) waits for our constructor.
+ * first slow path; what may itself allocate (handlers of exit) waits for our constructor. Those of fork are there before
+ * any other library's.
  */
 #define _GNU_SOURCE
 #include "entry/process.h"
@@ -28,6 +29,7 @@
 #include "unwind/unwind.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -119,15 +121,20 @@ void moda_process_begin(void) {
 
 /* ---- fork ---- */
 
+/* Nothing may have been allocated yet, in another library's constructor. */
 static void before_fork(void) {
     moda_lock_take(&process_lock, MODA_LOCK_PROCESS);
-    moda_registry_lock();
-    moda_track_before_fork();
+    if (is_begun) {
+        moda_registry_lock();
+        moda_track_before_fork();
+    }
 }
 
 static void after_fork_in_parent(void) {
-    moda_track_after_fork();
-    moda_registry_unlock();
+    if (is_begun) {
+        moda_track_after_fork();
+        moda_registry_unlock();
+    }
     moda_lock_release(&process_lock, MODA_LOCK_PROCESS);
 }
 
@@ -149,9 +156,34 @@ static bool begin_child(void) {
 }
 
 static void after_fork_in_child(void) {
-    if (!begin_child()) {
+    if (!is_begun || !begin_child()) {
         after_fork_in_parent();
     }
+}
+
+/* The handlers registered first are called last before the fork and first behind it, and those of other libraries allocate,
+ * or wait for threads that do: ours come first of all, whoever registers one. */
+static void watch_forks(void) {
+    static bool are_watched;
+    if (!are_watched) {
+        are_watched = true;
+        pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    }
+}
+
+typedef int register_function(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object);
+
+/* What pthread_atfork calls, from each object. Weak: a fully static program has libc's. */
+MODA_EXPORT MODA_WEAK register_function __register_atfork;
+int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void), void *object) {
+    static register_function *next;
+    watch_forks();
+    register_function *found = moda_load_relaxed(&next);
+    if (found == NULL && dlsym != NULL) {
+        found = (register_function *)dlsym(RTLD_NEXT, "__register_atfork");
+        moda_store_relaxed(&next, found); /* two threads find the same */
+    }
+    return found != NULL ? found(prepare, parent, child, object) : ENOSYS;
 }
 
 void moda_process_forked_unseen(void) {
@@ -222,7 +254,7 @@ __attribute__((constructor(101))) static void load(void) {
     moda_attach();
     moda_track_program_begins();
     moda_signals_begin();
-    pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+    watch_forks();
     on_exit(note_status, NULL);
     at_quick_exit(before_quick_exit);
     moda_exit_keep_stderr();
