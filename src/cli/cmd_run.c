@@ -431,6 +431,21 @@ static bool sites_exceed_total(const moda_profile *profile) {
     return more > 0 && more > 2 * moda_values_standard_error(sites, MODA_VALUE_ALLOCATED_BYTES);
 }
 
+static void print_dropped(const moda_profile *profile, moda_out *out) {
+    uint64_t samples = 0, records = 0;
+    char count[MODA_HUMAN_SIZE];
+    for (size_t i = 0; i < profile->process_count; i++) {
+        samples += profile->processes[i].dropped;
+        records += profile->processes[i].dropped_disk;
+    }
+    if (samples > 0) {
+        moda_out_format(out, "  %s samples found no room for their stack: %s\n",
+                        moda_human_count(count, (int64_t)samples),
+                        records > 0 ? "the disk was full that the profile lay on (/dev/shm, or TMPDIR)"
+                                    : "a larger --memory makes room");
+    }
+}
+
 static void print_sites(const run_state *run, const moda_report *report, const moda_cli_view *view,
                         moda_out *out) {
     moda_error error = {.text = ""};
@@ -459,6 +474,7 @@ static void print_sites(const run_state *run, const moda_report *report, const m
         moda_out_text(out,
                       "  a realloc counts with its whole block at its site, with its growth in the total\n");
     }
+    print_dropped(profile, out);
 }
 
 /* The file that --format asks for. False where it cannot be written. */

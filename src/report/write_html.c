@@ -232,11 +232,11 @@ static void put_notes(moda_json *json, const moda_report *report, const sums *s)
         put_note(json, false, "The program did not end by exit: figures are those of its last moment.");
     if (s->is_forked)
         put_note(json, false, "A forked child: its live figures began with what its parent had.");
-    if (s->dropped + s->dropped_disk > 0)
-        put_note(json, true,
-                 "%s samples found no room for their stack; they are in the overflow "
-                 "site. A larger MOD_ALLOC_MEMORY makes room.",
-                 moda_human_count(number, (int64_t)(s->dropped + s->dropped_disk)));
+    if (s->dropped > 0)
+        put_note(json, true, "%s samples found no room for their stack; they are in the overflow site. %s",
+                 moda_human_count(number, (int64_t)s->dropped),
+                 s->dropped_disk > 0 ? "The disk that the profile lies on was full."
+                                     : "A larger MOD_ALLOC_MEMORY makes room.");
     const uint64_t incomplete =
         s->walks[MOD_ALLOC_WALK_CUT] + s->walks[MOD_ALLOC_WALK_UNKNOWN] + s->walks[MOD_ALLOC_WALK_BROKEN];
     if (percent(incomplete, s->all_walks) >= 0.1)

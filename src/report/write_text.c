@@ -580,11 +580,10 @@ void moda_text_trust(const moda_report *report, const moda_write_options *option
                  percent((int64_t)report->addresses_with_lines, (int64_t)report->addresses));
     put_lost_files(&p);
     if (dropped > 0)
-        put_note(&p,
-                 "%s samples found no room for their stack (MOD_ALLOC_MEMORY): they are in the"
-                 " overflow site",
-                 moda_human_count(a, as_int(dropped)));
-    if (dropped_disk > 0)
+        put_note(&p, "%s samples found no room for their stack (%s): they are in the overflow site",
+                 moda_human_count(a, as_int(dropped)),
+                 dropped_disk > 0 ? "the disk that the profile lies on was full" : "MOD_ALLOC_MEMORY");
+    else if (dropped_disk > 0)
         put_note(&p, "%s records found no room on the disk", moda_human_count(a, as_int(dropped_disk)));
     if (torn > 0)
         put_note(&p,

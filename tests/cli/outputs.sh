@@ -28,6 +28,18 @@ expect_err "6 threads"
 try "$MOD_ALLOC" run -q --json - "$allocate" say hello
 expect_out hello '"alloc_count"'
 
+# more call sites than there is room for
+try "$MOD_ALLOC" run --exact --memory 1M -n 1 -o little.prof python3 -c 'import json, re'
+expect_err "samples found no room for their stack: a larger --memory makes room"
+dropped=$("$MOD_ALLOC" report --format json little.prof | python3 -c 'import json, sys; print(json.load(sys.stdin)["processes"][0]["dropped"])')
+for format in text html; do
+    "$MOD_ALLOC" report --format $format little.prof | tr -d , | grep -q "$dropped samples found no room for their stack" ||
+        fail "$format does not say that $dropped samples found no room"
+done
+rm little.prof
+try "$MOD_ALLOC" run --exact -n 1 "$allocate" keep 10 64
+expect_not_err "found no room"
+
 # a heap that grows far without one free
 for blocks in "100 1000000" "5 30000000" "400000 300" "4000 50000"; do
     for mode in "--sample 0" "--sample 512K" --exact; do

@@ -4,7 +4,7 @@
 # full_disk.sh LIBRARY COMMAND_LINE WORK
 #
 # A real program records every allocation into a file system that soon is full: its output and status are what they are
-# without; the profile reads, says what found no room, and its sums are right all the same. In a user namespace, where a
+# without; the profile reads, says what found no room and why, and its sums are right all the same. In a user namespace, where a
 # small tmpfs may be mounted; exit status 77 where that is not permitted.
 set -eu
 library=$1 mod_alloc=$2 work=$3
@@ -54,6 +54,12 @@ sys.exit(not (process["dropped_disk"] > 0 and 0 < process["dropped"] < process["
               and sites["allocated_count"] == counted["alloc_count"] > 10000
               and sites["live_count"] == counted["live_count"] and sites["live_bytes"] == counted["current_bytes"]))
 P
+        dropped=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["processes"][0]["dropped"])' "$work/$size.json")
+        for format in text html; do
+            "$mod_alloc" report --format $format "$work/disk/prof" | tr -d , |
+                grep -qi "$dropped samples found no room for their stack.*the disk that the profile lies on was full" ||
+                not_so "$format says how many samples found no room, and why"
+        done
     fi
     umount "$work/disk"
 done
