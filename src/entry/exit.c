@@ -142,7 +142,7 @@ static int kept_stderr = -1;
 static moda_os_file_id stderr_id;
 
 void moda_exit_keep_stderr(void) {
-    if (is_for_stderr()) {
+    if (moda_options.stats) { /* the table, or that the file can't be written */
         kept_stderr = fcntl(2, F_DUPFD_CLOEXEC, 64);
     }
     if (moda_options.stats || moda_options.profile) {

@@ -5,7 +5,7 @@
 #ifndef MODA_ENTRY_EXIT_H
 #define MODA_ENTRY_EXIT_H
 
-/* At load, where the counters go to stderr: a descriptor of our own for it. */
+/* At load, where counters are asked for: a descriptor of our own for stderr. */
 void moda_exit_keep_stderr(void);
 
 /* Where MOD_ALLOC_STATS says, if anywhere; nothing where malloc is another's. */

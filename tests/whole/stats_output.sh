@@ -107,5 +107,10 @@ run unwritable return MOD_ALLOC_STATS=/nonexistent/folder/file.json
 sed -i '/^mod-alloc: not active/d' "$folder/unwritable.err"
 [ "$(wc -l < "$folder/unwritable.err")" -eq 1 ] && grep -q /nonexistent/folder "$folder/unwritable.err" ||
     fail "a file that cannot be written: expected one line that names it, stderr has '$(cat "$folder/unwritable.err")'"
+# ... also of a program that closes stderr before it ends, as all of coreutils do
+if [ "$library" != - ] && [ "$twice" != twice ]; then
+    env LD_PRELOAD="$library" MOD_ALLOC_STATS=/nonexistent/folder/file.json sort /dev/null 2> "$folder/closed.err"
+    grep -q /nonexistent/folder "$folder/closed.err" || fail "a file that cannot be written, and sort: nothing is said"
+fi
 
 exit $failed
