@@ -297,15 +297,20 @@ MODA_INLINE void moda_heap_age_retired(moda_heap *heap) {
     _mi_heap_collect_retired(heap, false);
 }
 
+/* A retired page may have been full since: then it is none of those that mimalloc looks at, though it counts its looks. */
 static bool moda_page_retire_if_empty(mi_heap_t *heap, mi_page_queue_t *queue, mi_page_t *page, void *first,
                                       void *second) {
-    (void)heap;
-    (void)queue;
     (void)first;
     (void)second;
     _mi_page_free_collect(page, false);
-    if (mi_page_all_free(page) && !moda_page_is_retired(page)) {
-        moda_page_retire(page);
+    if (mi_page_all_free(page)) {
+        const size_t bin = (size_t)(queue - heap->pages);
+        if (!moda_page_is_retired(page) || bin >= MI_BIN_HUGE) {
+            moda_page_retire(page);
+        } else if (bin < heap->page_retired_min || bin > heap->page_retired_max) {
+            heap->page_retired_min = bin < heap->page_retired_min ? bin : heap->page_retired_min;
+            heap->page_retired_max = bin > heap->page_retired_max ? bin : heap->page_retired_max;
+        }
     }
     return true;
 }
