@@ -228,7 +228,7 @@ static void forget_samples(moda_shard *shard) {
     memset(shard->size_samples, 0, sizeof shard->size_samples);
 }
 
-/* Of a shard whose owner was caught in the middle of a change, in the child: its sums are what they were before. */
+/* Of a shard whose owner was caught in the middle of a change that never goes on: its sums are what they were before. */
 static void put_back(moda_shard *shard) {
     const moda_counts *before = &shard->before;
     shard->free_budget = (int64_t)before->freed_bytes + moda_shard_freed_mark(shard);
@@ -239,6 +239,14 @@ static void put_back(moda_shard *shard) {
         shard->free_base = before->free_count - moda_free_word_blocks(shard->free_word);
     }
     shard->seq++;
+}
+
+/* Who was interrupted may have been about to say that `before` holds no more than a mark's. */
+void moda_shard_recover(moda_shard *shard) {
+    if ((shard->seq & 1) != 0) {
+        put_back(shard);
+    }
+    shard->before_what = MODA_BEFORE_MARK;
 }
 
 /* The lock is held, by the thread that forked. */

@@ -71,6 +71,10 @@ MODA_INLINE void moda_shard_seq_end(moda_shard *shard) {
     moda_own_increment_32(&shard->seq);
 }
 
+/* Own shard only: a signal handler has come in the middle of a change, it may be, and was left by longjmp. Else the shard
+ * would be in that change for ever, and whoever reads it waits for its end. What the handler freed is not counted then. */
+void moda_shard_recover(moda_shard *shard);
+
 MODA_INLINE int64_t moda_shard_countdown(const moda_shard *shard) {
     return moda_alloc_word_bytes(moda_load_relaxed(&shard->alloc_word));
 }

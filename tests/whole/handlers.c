@@ -10,7 +10,9 @@
  *   thread_ends   a thread leaves such a handler by siglongjmp, or by pthread_exit, and ends
  *   first_left    so it does in its first malloc, while it takes a slot, and all other threads go on
  *   site_left     and in an allocation from a new call site, at each few instructions
- *   remote_left   and at each instruction of its free of another thread's block, and that thread can collect and end
+ *   remote_left   and at each instruction of its free of another thread's block, and that thread goes on, can collect, and
+ *                 can end
+ *   count_left    what malloc and free count is whole all the same
  *   reader_left   and after each atomic instruction of a malloc that takes over what an ended thread left; others can give
  *                 memory back
  *   remote_held   a free of another thread's block stands still at each of its instructions, while that thread ends and
@@ -27,6 +29,7 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <ucontext.h>
 
 #include "whole.h"
@@ -574,46 +577,98 @@ static void run_site_left(void) {
     CHECK(count > 100, "only %ld instructions", count);
 }
 
-/* A thread's page of large blocks, all in use: of those the thread's heap is told. */
-enum { REMOTE = 24 };
-static void *remote[REMOTE];
+/* A thread's page of large blocks, all in use: of those the thread's heap is told. It goes on for so long that it looks after
+ * its memory, and ends. */
+enum { REMOTE = 24, OWNERS_MAX = 400 };
+static void *remote[OWNERS_MAX][REMOTE];
+static pthread_t owning[OWNERS_MAX];
 static pthread_barrier_t remote_barrier;
+static pthread_mutex_t owners_wait = PTHREAD_MUTEX_INITIALIZER;
 
-static void *fills_pages(void *unused) {
+static void *fills_pages(void *argument) {
+    void **const block = argument;
     for (int i = 0; i < REMOTE; i++) {
-        remote[i] = malloc(100000);
+        block[i] = malloc(100000);
     }
     pthread_barrier_wait(&remote_barrier);
-    pthread_barrier_wait(&remote_barrier);
+    pthread_mutex_lock(&owners_wait);
+    pthread_mutex_unlock(&owners_wait);
+    struct timespec begin, now;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    do {
+        for (int i = 0; i < 20; i++) {
+            free(malloc(20000));
+        }
+        usleep(20000);
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while ((now.tv_sec - begin.tv_sec) * 1000 + (now.tv_nsec - begin.tv_nsec) / 1000000 < 1200);
     malloc_trim(0);
-    return unused;
+    return NULL;
 }
 
 static void run_remote_left(void) {
     pthread_barrier_init(&remote_barrier, NULL, 2);
+    pthread_mutex_lock(&owners_wait);
+    free(malloc(100000)); /* a peak, which no later free looks at: all have the same way */
+    volatile long owners = 0;
     long count = 2;
-    for (volatile long i = 1; i < count && i < 400; i++) {
-        pthread_t thread;
-        NEED(pthread_create(&thread, NULL, fills_pages, NULL) == 0, "pthread_create");
+    for (volatile long i = 1; i < count && i < OWNERS_MAX; i++) {
+        NEED(pthread_create(&owning[owners], NULL, fills_pages, remote[owners]) == 0, "pthread_create");
         pthread_barrier_wait(&remote_barrier);
         steps = 0;
         leave_at = i;
         if (sigsetjmp(outside, 1) == 0) {
             begin_steps();
-            free(remote[0]);
+            free(remote[owners][0]);
             end_steps();
             count = steps;
         } else {
             count = i + 2;
         }
         free(malloc(30));
-        pthread_barrier_wait(&remote_barrier);
-        pthread_join(thread, NULL);
-        for (int k = 1; k < REMOTE; k++) {
-            free(remote[k]);
-        }
+        owners++;
     }
     CHECK(count > 30, "only %ld instructions", count);
+    pthread_mutex_unlock(&owners_wait);
+    for (long i = 0; i < owners; i++) {
+        pthread_join(owning[i], NULL);
+        for (int k = 1; k < REMOTE; k++) {
+            free(remote[i][k]);
+        }
+    }
+}
+
+/* A free that leaves a peak, and a malloc that sets the countdown anew, left at each instruction: each has then counted its
+ * block's bytes, or has not. */
+static void run_count_left(void) {
+    enum { OF_MALLOC = 420, OF_FREE = 150, SIZE = 200000 };
+    const size_t block_size = malloc_usable_size(malloc(SIZE));
+    for (volatile long is_free = 0; is_free < 2; is_free++) {
+        volatile bool is_left = true;
+        for (volatile long i = 1; is_left && i < (is_free ? OF_FREE : OF_MALLOC); i++) {
+            void *volatile block = is_free ? malloc(SIZE) : NULL;
+            NEED(malloc(SIZE) != NULL, "no memory"); /* never freed: each time it is another peak */
+            const uint64_t before = whole_now().current_bytes;
+            steps = 0;
+            leave_at = i;
+            is_left = sigsetjmp(outside, 1) != 0;
+            if (!is_left) {
+                begin_steps();
+                if (is_free) {
+                    free(block);
+                } else {
+                    block = malloc(SIZE);
+                }
+                end_steps();
+            }
+            free(malloc(30));
+            const int64_t change = (int64_t)(whole_now().current_bytes - before);
+            CHECK(change == 0 || change == (is_free ? -(int64_t)block_size : (int64_t)block_size),
+                  "%s left at instruction %ld: %" PRId64 " bytes more live, the block has %zu",
+                  is_free ? "free" : "malloc", i, change, block_size);
+        }
+        CHECK(steps > 30, "only %ld instructions", steps);
+    }
 }
 
 /* The processor's locked instructions of the run: the thread is made to leave right behind one. After some steps it goes on
@@ -651,7 +706,7 @@ static void steps_on_locked(int number, siginfo_t *info, void *context) {
 }
 
 static void *leaves_a_block(void *unused) {
-    remote[0] = malloc(40);
+    remote[0][0] = malloc(40);
     return unused;
 }
 
@@ -693,7 +748,7 @@ static void take_over(uintptr_t at) {
         pthread_join(taker, NULL);
     }
     free(malloc(100 << 20));
-    free(remote[0]);
+    free(remote[0][0]);
 }
 
 static void run_reader_left(void) {
@@ -726,7 +781,7 @@ static void *frees_and_is_held(void *at) {
     steps = 0;
     leave_at = (long)(intptr_t)at;
     begin_steps();
-    free(remote[0]);
+    free(remote[0][0]);
     end_steps();
     const long count = steps;
     __atomic_store_n(&is_held, 1, __ATOMIC_RELEASE);
@@ -771,13 +826,13 @@ static void end_actor(actor *one) {
 }
 
 static void *has_a_large_block(void *me) {
-    remote[0] = malloc(300000);
+    remote[0][0] = malloc(300000);
     wait_for_main(me);
     return NULL;
 }
 
 static void *forks_with_a_large_block(void *me) {
-    remote[0] = malloc(300000);
+    remote[0][0] = malloc(300000);
     wait_for_main(me);
     end_in_a_child();
     pthread_barrier_wait(&((actor *)me)->barrier);
@@ -785,7 +840,7 @@ static void *forks_with_a_large_block(void *me) {
 }
 
 static void *ends_later(void *me) {
-    remote[1] = malloc(40);
+    remote[0][1] = malloc(40);
     wait_for_main(me);
     return NULL;
 }
@@ -849,7 +904,7 @@ static void run_remote_held(void) {
         begin_actor(&next, takes_up);
         count = go_on(freer);
         end_actor(&next);
-        free(remote[1]);
+        free(remote[0][1]);
     }
     CHECK(count > 30, "only %ld instructions", count);
 }
@@ -887,19 +942,20 @@ static void run_site_left(void) {
 static void run_remote_left(void) {
 }
 
-static void run_reader_left(void) {
-}
+static void run_count_left(void) {
+    static void run_reader_left(void) {
+    }
 
-static void run_remote_held(void) {
-}
+    static void run_remote_held(void) {
+    }
 
-static void run_remote_forked(void) {
-}
+    static void run_remote_forked(void) {
+    }
 
-static void run_left(void run(void)) {
-    (void)run;
-    exit(WHOLE_SKIP);
-}
+    static void run_left(void run(void)) {
+        (void)run;
+        exit(WHOLE_SKIP);
+    }
 #endif
 
 /* ---- memory ---- */
@@ -981,6 +1037,8 @@ int main(int count, char **argument) {
         run_left(run_remote_held);
     } else if (strcmp(what, "remote_forked") == 0) {
         run_left(run_remote_forked);
+    } else if (strcmp(what, "count_left") == 0) {
+        run_left(run_count_left);
     } else if (strcmp(what, "bounded") == 0) {
         run_bounded();
     } else {
