@@ -48,10 +48,10 @@ MODA_INLINE void moda_mi_heap_visit_pages(mi_heap_t *heap, heap_page_visitor_fun
     mi_heap_visit_pages(heap, visit, first, second);
 }
 
-/* What a collection does besides its look at each page; nothing is forced. */
+/* What a collection does besides its look at each page; nothing is forced, nor waited for: who frees a block of a full page
+ * may be interrupted in the middle, and never go on. */
 MODA_INLINE void moda_mi_heap_collect_by(mi_heap_t *heap, heap_page_visitor_fun *visit) {
-    _mi_heap_delayed_free_partial(
-        heap); /* all would wait for a free that is in its middle, or was left there */
+    _mi_heap_delayed_free_partial(heap);
     _mi_heap_collect_retired(heap, false);
     mi_heap_visit_pages(heap, visit, NULL, NULL);
     _mi_abandoned_collect(heap, false, &heap->tld->segments);
