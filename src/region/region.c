@@ -515,6 +515,44 @@ static uint64_t end_of_copy(const moda_region_header *copy) {
     return used > copy->committed ? used : copy->committed;
 }
 
+/* False if the shard's thread has counted meanwhile. */
+static bool copy_counts_once(moda_shard *copy, const moda_shard *from) {
+    enum { WORDS = offsetof(moda_shard, seq) / sizeof(uint64_t) };
+    const uint64_t *const word = (const uint64_t *)(const void *)from;
+    uint64_t *const copied = (uint64_t *)(void *)copy;
+    copy->seq = moda_load_acquire(&from->seq);
+    for (int i = 0; i < WORDS; i++) {
+        copied[i] = moda_load_relaxed(&word[i]);
+    }
+    copy->realloc_count = moda_load_relaxed(&from->realloc_count);
+    copy->before_what = moda_load_relaxed(&from->before_what);
+    copy->before = from->before;
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    bool is_same = moda_load_relaxed(&from->seq) == copy->seq
+                   && moda_load_relaxed(&from->realloc_count) == copy->realloc_count;
+    for (int i = 0; i < WORDS; i++) {
+        is_same &= moda_load_relaxed(&word[i]) == copied[i];
+    }
+    return is_same;
+}
+
+/* What each shard counts, as it was at one moment: words that do not belong together would be wrong for ever. Its thread
+ * counts each few nanoseconds, so these words are read by themselves. */
+static void copy_counts(moda_region_header *copy, const moda_region_header *from) {
+    enum { TRIES = 1000 };
+    uint64_t at = (uint64_t)copy->shard_blocks * MODA_REF_UNIT;
+    while (at != 0 && at + sizeof(moda_shard_block) <= copy->used) {
+        moda_shard_block *block = (moda_shard_block *)(void *)((char *)copy + at);
+        const moda_shard_block *source = (const moda_shard_block *)(const void *)((const char *)from + at);
+        for (uint32_t i = 0; i < block->count; i++) {
+            for (int n = 0; n < TRIES && !copy_counts_once(&block->shard[i], &source->shard[i]); n++) {
+                moda_pause();
+            }
+        }
+        at = (uint64_t)block->next * MODA_REF_UNIT;
+    }
+}
+
 /* Copies what a region holds while others may still write to it; the copy has its header already. That order
  * matters: the header's lists lead only to records that were whole before it was copied. Links that are set
  * later than that, in records, may lead behind the copy: cut_links. */
@@ -522,6 +560,7 @@ static void copy_records(moda_region_header *copy, const moda_region_header *fro
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
     memcpy((char *)copy + MODA_REGION_FIRST, (const char *)from + MODA_REGION_FIRST,
            copy->used - MODA_REGION_FIRST);
+    copy_counts(copy, from);
     copy->committed = end_of_copy(copy);
 }
 
