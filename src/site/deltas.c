@@ -119,15 +119,27 @@ static void add_counts(moda_site_counts *c, const moda_site_counts *d, uint64_t 
 
 /* ---- a site's lock ---- */
 
+/* What this thread has locked, or is about to lock, and what the lock then holds. */
+static MODA_TLS struct {
+    moda_site *site; /* or NULL */
+    uint32_t word;
+} locked;
+
 /* True if taken; false if it was not to be had in some milliseconds (law 5). */
 static bool lock_site(moda_site *site) {
     for (uint32_t i = 0; i < SPINS + YIELDS; i++) {
         uint32_t seq = load(&site->counts_lock);
-        if ((seq & 1) == 0
-            && __atomic_compare_exchange_n(&site->counts_lock, &seq, seq + 1, false, __ATOMIC_ACQUIRE,
-                                           __ATOMIC_RELAXED)) {
-            __atomic_thread_fence(__ATOMIC_RELEASE);
-            return true;
+        if ((seq & 1) == 0) {
+            locked.word = seq + 1;
+            __atomic_signal_fence(__ATOMIC_SEQ_CST);
+            locked.site = site;
+            __atomic_signal_fence(__ATOMIC_SEQ_CST);
+            if (__atomic_compare_exchange_n(&site->counts_lock, &seq, seq + 1, false, __ATOMIC_ACQUIRE,
+                                            __ATOMIC_RELAXED)) {
+                __atomic_thread_fence(__ATOMIC_RELEASE);
+                return true;
+            }
+            locked.site = NULL;
         }
         if (i < SPINS) {
             moda_pause();
@@ -141,6 +153,8 @@ static bool lock_site(moda_site *site) {
 static void unlock_site(moda_site *site, bool is_locked) {
     if (is_locked) {
         moda_store_release(&site->counts_lock, load(&site->counts_lock) + 1);
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        locked.site = NULL;
     }
 }
 
@@ -182,6 +196,22 @@ void moda_site_flush(moda_shard *shard) {
     for (uint32_t i = 0; cache != NULL && i < cache->entries; i++) {
         if (cache->delta[i].site != 0) {
             evict(&cache->delta[i], 0);
+        }
+    }
+}
+
+void moda_site_recover(moda_shard *shard) {
+    /* Left just before it was taken, when another thread had, that one goes on without: as where law 5 has it. */
+    uint32_t word = locked.word;
+    if (locked.site != NULL) {
+        __atomic_compare_exchange_n(&locked.site->counts_lock, &word, word + 1, false, __ATOMIC_RELEASE,
+                                    __ATOMIC_RELAXED);
+        locked.site = NULL;
+    }
+    moda_delta_cache *cache = moda_region_at(shard->deltas);
+    for (uint32_t i = 0; cache != NULL && i < cache->entries; i++) {
+        if ((load(&cache->delta[i].seq) & 1) != 0) {
+            moda_site_end_change(&cache->delta[i], load(&cache->delta[i].seq));
         }
     }
 }

@@ -54,6 +54,10 @@ void moda_site_note_sample(moda_shard *shard, uint8_t walk_end, const moda_sampl
 /* The thread ends: its deltas are added to their sites. */
 void moda_site_flush(moda_shard *shard);
 
+/* A signal handler has come in the middle of what the thread counts, it may be, and was left by longjmp: what it would have
+ * held for ever, others get. What was being counted may be missing, or be there twice. */
+void moda_site_recover(moda_shard *shard);
+
 /* Site and all threads' deltas. Allocates nothing, takes no lock. True if they are of one moment; false where that was
  * not to be had in some milliseconds: a thread that died in the middle of a change, or that this one has
  * interrupted. Then they are nearly so. */

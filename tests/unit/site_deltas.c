@@ -10,6 +10,8 @@
 
 #include <criterion/criterion.h>
 #include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <string.h>
 
 #define MIB ((uint64_t)1 << 20)
@@ -375,3 +377,66 @@ Test(site_deltas, what_was_live_at_the_peak_is_of_one_peak, .timeout = 60) {
     moda_store_relaxed(&stop_rising, 1);
     pthread_join(thread, NULL);
 }
+
+/* ---- left in the middle ---- */
+
+#if defined(__x86_64__)
+/* The processor's own single steps: each is a signal, and the handler of the chosen one does not return. */
+static volatile long steps, leave_at;
+static sigjmp_buf outside;
+
+static void at_each_step(int number) {
+    (void)number;
+    if (++steps == leave_at) {
+        siglongjmp(outside, 1);
+    }
+}
+
+static inline __attribute__((always_inline)) void set_steps(bool is_on) {
+    __asm__ volatile("sub $128, %%rsp; pushfq; andq $~0x100, (%%rsp); orq %0, (%%rsp); popfq; add $128, %%rsp"
+                     :
+                     : "r"(is_on ? UINT64_C(0x100) : UINT64_C(0))
+                     : "cc", "memory");
+}
+
+/* `sites` of them in turn, so that deltas change hands, too; at each instruction of what one count takes. */
+static void leave_counts(uint64_t sample_bytes, unsigned sites) {
+    const moda_sample sample = {.weight_fixed = 65536, .size = 16, .requested = 16};
+    prepare(sample_bytes);
+    signal(SIGTRAP, at_each_step);
+    long in_the_middle = 0;
+    volatile long count = 2;
+    for (volatile long i = 0; i < count && i < 600; i++) {
+        steps = 0;
+        leave_at = i;
+        if (sigsetjmp(outside, 1) == 0) {
+            set_steps(true);
+            moda_site_count_alloc(shards[0], models[i % sites].site, &sample);
+            set_steps(false);
+        }
+        count = steps > i ? steps : i + 2;
+        bool is_locked = false;
+        for (unsigned k = 0; k < sites; k++) {
+            is_locked |= (models[k].site->counts_lock & 1) != 0;
+        }
+        in_the_middle += is_locked || !moda_site_deltas_are_valid(shards[0]);
+        moda_site_recover(shards[0]);
+        for (unsigned k = 0; k < sites; k++) {
+            cr_assert_eq(models[k].site->counts_lock & 1, 0, "site %u, left at instruction %ld", k, i);
+        }
+        cr_assert(moda_site_deltas_are_valid(shards[0]), "left at instruction %ld", i);
+        if (steps < i) {
+            break;
+        }
+    }
+    cr_assert_gt(in_the_middle, 5);
+}
+
+Test(site_deltas, a_count_that_is_left_in_its_middle_leaves_no_lock) {
+    leave_counts(MIB, 1);
+}
+
+Test(site_deltas, nor_does_one_that_takes_another_sites_delta) {
+    leave_counts(1, SITES);
+}
+#endif
