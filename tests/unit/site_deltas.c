@@ -399,14 +399,15 @@ static inline __attribute__((always_inline)) void set_steps(bool is_on) {
                      : "cc", "memory");
 }
 
-/* `sites` of them in turn, so that deltas change hands, too; at each instruction of what one count takes. */
+/* `sites` of them in turn, so that deltas change hands, too; in places all over what one count takes. */
 static void leave_counts(uint64_t sample_bytes, unsigned sites) {
     const moda_sample sample = {.weight_fixed = 65536, .size = 16, .requested = 16};
     prepare(sample_bytes);
     signal(SIGTRAP, at_each_step);
+    enum { PLACES = 400 };
     long in_the_middle = 0;
-    volatile long count = 2;
-    for (volatile long i = 0; i < count && i < 600; i++) {
+    volatile long apart = 1, count = 1;
+    for (volatile long i = 0; i < count; i += apart) {
         steps = 0;
         leave_at = i;
         if (sigsetjmp(outside, 1) == 0) {
@@ -414,7 +415,10 @@ static void leave_counts(uint64_t sample_bytes, unsigned sites) {
             moda_site_count_alloc(shards[0], models[i % sites].site, &sample);
             set_steps(false);
         }
-        count = steps > i ? steps : i + 2;
+        if (i == 0) { /* was not left */
+            count = steps;
+            apart = 1 + count / PLACES;
+        }
         bool is_locked = false;
         for (unsigned k = 0; k < sites; k++) {
             is_locked |= (models[k].site->counts_lock & 1) != 0;
@@ -425,9 +429,6 @@ static void leave_counts(uint64_t sample_bytes, unsigned sites) {
             cr_assert_eq(models[k].site->counts_lock & 1, 0, "site %u, left at instruction %ld", k, i);
         }
         cr_assert(moda_site_deltas_are_valid(shards[0]), "left at instruction %ld", i);
-        if (steps < i) {
-            break;
-        }
     }
     cr_assert_gt(in_the_middle, 5);
 }
