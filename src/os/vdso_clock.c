@@ -51,7 +51,7 @@ static uint32_t symbols_of_gnu_hash(const uint32_t *hash) {
     return last + 1;
 }
 
-static clock_function *find(void) {
+static MODA_COLD clock_function *find(void) {
     const uintptr_t image = getauxval(AT_SYSINFO_EHDR);
     if (!image) {
         return by_call;
