@@ -42,6 +42,16 @@ struct found_object {
 };
 extern int _dl_find_object(void *address, struct found_object *result) MODA_WEAK;
 
+/* The System V ABI's struct r_debug, which ld.so fills in for debuggers: where ld.so itself lies, whoever has started it. */
+struct loader_state {
+    int version;
+    const loaded_object *first;
+    uintptr_t breakpoint;
+    int state;
+    uintptr_t loader_bias;
+};
+extern struct loader_state _r_debug MODA_WEAK;
+
 /* ---- which link_maps rows came from ---- */
 
 enum { LINK_MAPS = 1024, LINK_MAP_PROBES = 16, LINK_MAP_GONE = 1 };
@@ -255,6 +265,12 @@ bool moda_row_cache_may_return_to(uintptr_t pc) {
     return (segment->flags & 4) == 0 /* PF_R: nobody can look */
            || moda_follows_call((const uint8_t *)pc, pc - low)
            || is_signal_return(pc, low + segment->file_size);
+}
+
+bool moda_row_cache_is_in_loader(uintptr_t pc) {
+    struct found_object found;
+    return &_r_debug != NULL && _r_debug.loader_bias != 0 && find_mapped(pc, &found)
+           && found.link_map->load_bias == _r_debug.loader_bias;
 }
 
 /* ---- the tables ---- */

@@ -212,12 +212,26 @@ MODA_READS_STACKS static outcome guess(moda_walk_state *s, moda_registers *r) {
     return STEPPED;
 }
 
+/* The dynamic loader's first instructions, which call constructors before main. Their code has no table (x86-64), but where
+ * they call from, the stack is as the kernel began it, and it has no other frame further out. */
+static bool is_start_of_process(const moda_walk_state *s) {
+    const moda_registers *r = &s->at;
+    return r->sp == s->range.high && s->range.is_own && s->own->is_main && !r->is_exact
+           && moda_row_cache_is_in_loader(r->pc - 1) && moda_row_cache_may_return_to(r->pc);
+}
+
+/* Whether s->at is the outermost frame. */
+MODA_COLD static bool is_outermost(const moda_walk_state *s, moda_row row) {
+    const unsigned kind = moda_row_cfa_kind(row);
+    return kind == MODA_CFA_END || (kind == MODA_CFA_NO_TABLE && is_start_of_process(s));
+}
+
 /* Any row but a plain one: from s->at to s->at. */
 MODA_NOINLINE MODA_READS_STACKS static outcome step_by(moda_walk_state *s, moda_row row) {
     moda_registers *r = &s->at;
     switch (moda_row_cfa_kind(row)) {
     case MODA_CFA_END: return ENDED;
-    case MODA_CFA_NO_TABLE: return guess(s, r);
+    case MODA_CFA_NO_TABLE: return is_start_of_process(s) ? ENDED : guess(s, r);
     case MODA_CFA_REGISTER: return moda_registers_step(s) ? STEPPED : UNKNOWN;
     case MODA_CFA_OPAQUE: return UNKNOWN;
     default: return step_special(s, r, row) ? STEPPED : failed(r);
@@ -322,8 +336,9 @@ MODA_NOINLINE MODA_READS_STACKS static moda_walk walk_one_stack(moda_walk_state 
     for (;;) {
         s->frames[count++] = r.pc;
         const moda_row row = row_of(s, &r);
-        if (moda_unlikely(count >= s->limit) && moda_row_cfa_kind(row) != MODA_CFA_END) {
-            return ended(s, STEPPED, count);
+        if (moda_unlikely(count >= s->limit)) {
+            store(s, &r);
+            return ended(s, is_outermost(s, row) ? ENDED : STEPPED, count);
         }
         const outcome o = step(s, &r, row);
         if (moda_unlikely(o != STEPPED)) {
@@ -484,7 +499,9 @@ MODA_READS_STACKS static moda_walk walk_keeping(moda_walk_state *s, moda_unwind_
             j = k;
         }
         const moda_row row = row_of(s, &r);
-        if (moda_unlikely(n >= s->limit) && moda_row_cfa_kind(row) != MODA_CFA_END) {
+        if (moda_unlikely(n >= s->limit)) {
+            store(s, &r);
+            o = is_outermost(s, row) ? ENDED : STEPPED;
             break;
         }
         bits = bits_of(row);
