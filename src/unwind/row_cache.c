@@ -267,10 +267,18 @@ bool moda_row_cache_may_return_to(uintptr_t pc) {
            || is_signal_return(pc, low + segment->file_size);
 }
 
+static uintptr_t loader_bias(void) {
+    return &_r_debug != NULL ? _r_debug.loader_bias : 0;
+}
+
+bool moda_unwind_has_loader(void) {
+    return getauxval(AT_BASE) != 0 || loader_bias() != 0;
+}
+
 bool moda_row_cache_is_in_loader(uintptr_t pc) {
     struct found_object found;
-    return &_r_debug != NULL && _r_debug.loader_bias != 0 && find_mapped(pc, &found)
-           && found.link_map->load_bias == _r_debug.loader_bias;
+    const uintptr_t bias = loader_bias();
+    return bias != 0 && find_mapped(pc, &found) && found.link_map->load_bias == bias;
 }
 
 /* ---- the tables ---- */

@@ -94,7 +94,7 @@ bool moda_row_cache_find_rules(uintptr_t pc, moda_cfi_rules *rules);
  * memory. */
 bool moda_row_cache_may_return_to(uintptr_t pc);
 
-/* Whether an address lies in the dynamic loader. Uncached, some 30 ns. */
+/* Whether an address lies in the dynamic loader. Uncached. */
 bool moda_row_cache_is_in_loader(uintptr_t pc);
 
 /* For tests: the rows in the newest table, and its size in bits (0: none). */

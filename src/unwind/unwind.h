@@ -59,6 +59,9 @@ moda_walk moda_unwind(const moda_unwind_start *start, moda_unwind_thread *thread
  * longer believed. */
 void moda_unwind_forget(void);
 
+/* Whether there is a dynamic loader: the program's, or one that was told to run it (then AT_BASE is 0). */
+bool moda_unwind_has_loader(void);
+
 /* Around fork: no table of rows is made meanwhile, so that a copy of the memory has all that the child is led to. False:
  * one is just being made. Over is for the parent, unless it was false; and for the child in any case, where nobody is at
  * it any more. */

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
  * before_main.c - where every allocation is recorded, the stacks of what constructors allocate are complete: of those that the
- * dynamic loader calls before main, too, and of what it allocates itself.
+ * dynamic loader calls before main, too, and of what it allocates itself. With an argument, the program starts itself again as
+ * an argument of the loader.
  */
 #include "whole.h"
+
+#include <link.h>
+#include <sys/auxv.h>
 
 #include "before_main_library.h"
 
@@ -38,7 +42,21 @@ static int look_at(const mod_alloc_call_site *site, void *context) {
     return 0;
 }
 
-int main(void) {
+static int find_loader(struct dl_phdr_info *object, size_t size, void *name) {
+    (void)size;
+    if (object->dlpi_addr != getauxval(AT_BASE)) {
+        return 0;
+    }
+    *(const char **)name = object->dlpi_name;
+    return 1;
+}
+
+int main(int argc, char **argv) {
+    const char *loader = NULL;
+    if (argc > 1 && dl_iterate_phdr(find_loader, &loader) != 0) {
+        execl(loader, loader, argv[0], (char *)NULL);
+        NEED(false, "%s does not run", loader);
+    }
     whole_begin();
     mod_alloc_sampling_stats stats;
     mod_alloc_sampling(&stats);
