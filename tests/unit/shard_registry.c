@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Each slot is in the sums once, wherever it found room; and in a forked child's region as it was at one moment.
+ * Each slot is in the sums once, wherever it found room; and in a forked child's region as it was at one moment. Who takes
+ * one looks at no other.
  */
 #include "region/region.h"
 #include "shard/shard.h"
@@ -8,8 +9,10 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,6 +49,105 @@ Test(shard_registry, slots_that_found_no_room_in_the_region_count_once) {
     for (uint32_t i = 0; i < header->slot_count; i++) {
         cr_assert_eq(moda_registry_slot(i)->index, i);
     }
+}
+
+/* The pages of the region behind its header, each closed until somebody looks at it. */
+static char *closed, *closed_end;
+static volatile sig_atomic_t pages_looked_at;
+
+static void open_page(int number, siginfo_t *info, void *context) {
+    (void)context;
+    char *page =
+        closed + ((char *)info->si_addr - closed) / moda_region()->page_size * moda_region()->page_size;
+    if ((char *)info->si_addr < closed || page >= closed_end
+        || mprotect(page, moda_region()->page_size, PROT_READ | PROT_WRITE) != 0) {
+        signal(number, SIG_DFL);
+        return;
+    }
+    pages_looked_at++;
+}
+
+static void close_pages(void) {
+    const struct sigaction action = {.sa_sigaction = open_page, .sa_flags = SA_SIGINFO};
+    const uint64_t page = moda_region()->page_size;
+    cr_assert_eq(sigaction(SIGSEGV, &action, NULL), 0);
+    closed = (char *)moda_region() + (MODA_REGION_FIRST + page - 1) / page * page;
+    closed_end = (char *)moda_region() + moda_region()->used / page * page;
+    cr_assert_eq(mprotect(closed, (size_t)(closed_end - closed), PROT_NONE), 0);
+    pages_looked_at = 0;
+}
+
+Test(shard_registry, a_slot_is_taken_and_left_without_a_look_at_the_others) {
+    enum { SLOTS = 7 + 62 * 32, LOOK_AT_MOST = 64, PAGES_OF_A_SLOT = 2, MADE = 32 };
+    const moda_region_options options = {.memory_max = 1 << 26, .frames_max = 64, .mimalloc_version = "test"};
+    cr_assert(moda_region_create(&options) && moda_registry_initialize());
+    take_slots(SLOTS, 16);
+    cr_assert_eq(moda_region()->slot_count, 1 + SLOTS);
+    moda_shard *last = moda_registry_slot(SLOTS);
+    close_pages();
+    cr_assert_eq(moda_registry_slot(SLOTS), last);
+    moda_registry_leave(last);
+    const moda_shard *again = moda_registry_take();
+    const int to_take = pages_looked_at;
+    close_pages();
+    const moda_shard *new = moda_registry_take();
+    const int to_make = pages_looked_at;
+    cr_assert_eq(again, last);
+    cr_assert_eq(new->index, 1 + SLOTS);
+    cr_assert_eq(moda_region()->slot_count, 1 + SLOTS + MADE);
+    cr_assert_leq(to_take, 3, "%d pages looked at to take a slot that was left", to_take);
+    cr_assert_leq(to_make, (LOOK_AT_MOST + MADE + 1) * PAGES_OF_A_SLOT,
+                  "%d pages looked at to make new slots", to_make);
+}
+
+Test(shard_registry, slots_that_were_left_are_taken_before_new_ones_are_made) {
+    enum { SLOTS = 7 + 3 * 32, LEFT = (SLOTS + 2) / 3 };
+    const moda_region_options options = {.memory_max = 1 << 24, .frames_max = 64, .mimalloc_version = "test"};
+    cr_assert(moda_region_create(&options) && moda_registry_initialize());
+    take_slots(SLOTS, 16);
+    for (uint32_t i = 0; i < LEFT; i++) { /* in no order */
+        moda_registry_leave(moda_registry_slot(1 + i * 16 % LEFT * 3));
+    }
+    for (uint32_t i = 1; i <= SLOTS; i += 3) {
+        const moda_shard *shard = moda_registry_take();
+        cr_assert(shard != NULL && shard->index == i, "the lowest slot that is free is not taken first");
+    }
+    cr_assert_eq(moda_region()->slot_count, 1 + SLOTS);
+    for (uint32_t i = 1; i <= SLOTS; i++) {
+        const moda_shard *shard = moda_registry_slot(i);
+        cr_assert(shard->state == MODA_SLOT_TAKEN && shard->incarnation == (i % 3 == 1 ? 2u : 1u));
+    }
+    cr_assert_eq(moda_region()->threads_now, SLOTS);
+    take_slots(1, 16);
+    cr_assert_eq(moda_region()->slot_count, 1 + SLOTS + 32);
+}
+
+/* The child's own slots are free, but for the one of the thread that forked; none is there twice. */
+Test(shard_registry, a_child_takes_the_slots_of_threads_that_it_does_not_have) {
+    enum { SLOTS = 7 + 32 };
+    const moda_region_options options = {.memory_max = 1 << 24, .frames_max = 64, .mimalloc_version = "test"};
+    cr_assert(moda_region_create(&options) && moda_registry_initialize());
+    take_slots(SLOTS - 5, 16);
+    moda_shard_of_thread = moda_registry_slot(9);
+    moda_registry_lock();
+    const pid_t child = fork();
+    if (child == 0) {
+        if (!moda_region_fork_child()) {
+            _exit(2);
+        }
+        moda_registry_fork_child();
+        for (uint32_t i = 1; i < SLOTS; i++) {
+            const moda_shard *shard = moda_registry_take();
+            if (shard == NULL || shard == moda_shard_of_thread || moda_region()->threads_now != 1 + i) {
+                _exit(3);
+            }
+        }
+        _exit(moda_region()->slot_count == 1 + SLOTS ? 0 : 1);
+    }
+    moda_registry_unlock();
+    int status = 0;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %#x", (unsigned)status);
 }
 
 /* memcpy, as region.c calls it, with other threads' turns in its middle, each time elsewhere. */
