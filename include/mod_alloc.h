@@ -200,7 +200,7 @@ typedef struct mod_alloc_sampling_stats {
     uint64_t sites;             /* distinct stacks */
     uint64_t dropped;           /* samples counted at the overflow site */
     uint64_t walks[6];          /* walks by how they ended: indexed by mod_alloc_walk_end */
-    uint64_t region_bytes_used; /* of MOD_ALLOC_MEMORY */
+    uint64_t region_bytes_used; /* of MOD_ALLOC_MEMORY; threads may take more */
     uint64_t region_bytes_max;
     uint64_t reserved[4];
 } mod_alloc_sampling_stats;

@@ -394,7 +394,7 @@ typedef struct moda_region_header {
     uint32_t shard_size;
     uint32_t site_size;
     uint32_t module_size;
-    uint64_t memory_max;  /* MOD_ALLOC_MEMORY: the region never grows beyond */
+    uint64_t memory_max;  /* MOD_ALLOC_MEMORY: but for slots the region never grows beyond */
     uint64_t region_base; /* address of the region in the program */
     uint32_t page_size;
     uint32_t pid;

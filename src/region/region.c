@@ -15,6 +15,9 @@
 #define MEMORY_MIN (UINT64_C(1) << 20)
 #define COMMIT_STEP (UINT64_C(64) << 10)
 #define LIMIT_SHARE 16u
+#define SLOTS_SHARE 8u /* of that, where there is no more */
+#define SLOTS_ROOM                                                                                           \
+    (UINT64_C(32768) * sizeof(moda_shard)) /* Linux's own limit of threads, if nobody has raised it */
 #define DISK_RETRY_NS UINT64_C(1000000000)
 #define EXECS_MAX 10000u /* images of one process that are kept */
 
@@ -189,6 +192,13 @@ static uint64_t capacity(const moda_region_header *header) {
     return round_down(header->memory_max, header->page_size);
 }
 
+/* Address space of the region: memory_max, and what slots may take beyond. */
+static uint64_t span;
+
+static uint64_t lower(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
 /* ---- the file's place ---- */
 
 typedef enum place_holder { NOBODY, EARLIER_IMAGE, ANOTHER } place_holder;
@@ -323,9 +333,9 @@ static bool grow(moda_region_header *header, uint64_t end) {
     if (end <= committed) {
         return true;
     }
-    uint64_t target = round_up(end + end / 8, COMMIT_STEP);
-    if (target > capacity(header)) {
-        target = capacity(header);
+    uint64_t target = lower(round_up(end + end / 8, COMMIT_STEP), capacity(header));
+    if (target < end) { /* slots beyond memory_max */
+        target = lower(round_up(end, COMMIT_STEP), round_down(span, header->page_size));
     }
     const bool is_done = (header->flags & MODA_REGION_FILE) != 0
                              ? allocate_disk(header, committed, target)
@@ -340,20 +350,33 @@ static bool grow(moda_region_header *header, uint64_t end) {
     return true;
 }
 
-void *moda_region_alloc(size_t bytes) {
-    moda_region_header *header = moda_region_header_ptr;
-    if (header == NULL || bytes > capacity(header)) {
+static void *alloc_below(moda_region_header *header, uint64_t end, size_t bytes) {
+    if (bytes > end) {
         return NULL;
     }
     const uint64_t size = round_up(bytes, MODA_REGION_ALIGN);
     uint64_t used = moda_load_relaxed(&header->used);
     do {
-        if (used + size > capacity(header) || !grow(header, used + size)) {
+        if (used + size > end || !grow(header, used + size)) {
             return NULL;
         }
     } while (!__atomic_compare_exchange_n(&header->used, &used, used + size, true, __ATOMIC_RELAXED,
                                           __ATOMIC_RELAXED));
     return (char *)header + used;
+}
+
+void *moda_region_alloc(size_t bytes) {
+    moda_region_header *header = moda_region_header_ptr;
+    return header != NULL ? alloc_below(header, capacity(header), bytes) : NULL;
+}
+
+void *moda_region_alloc_for_slots(size_t bytes) {
+    moda_region_header *header = moda_region_header_ptr;
+    return header != NULL ? alloc_below(header, round_down(span, header->page_size), bytes) : NULL;
+}
+
+bool moda_region_has(const void *record) {
+    return (uintptr_t)record - (uintptr_t)moda_region_header_ptr < span;
 }
 
 static uint64_t for_speed_used;
@@ -434,16 +457,17 @@ static void watch_for_forks(void) {
 }
 
 static moda_region_header *create_in_memory(uint64_t *memory_max) {
-    void *start = moda_os_reserve(*memory_max);
-    while (start == NULL && *memory_max / 2 >= MEMORY_MIN) {
-        *memory_max /= 2;
-        start = moda_os_reserve(*memory_max);
+    void *start = moda_os_reserve(span);
+    while (start == NULL && span / 2 >= MEMORY_MIN) {
+        span /= 2;
+        start = moda_os_reserve(span);
     }
+    *memory_max = lower(*memory_max, span - span / SLOTS_SHARE);
     if (start != NULL && moda_os_commit(start, COMMIT_STEP)) {
         return start;
     }
     if (start != NULL) {
-        moda_os_unmap(start, *memory_max);
+        moda_os_unmap(start, span);
     }
     return NULL;
 }
@@ -453,14 +477,14 @@ static bool expand(const char *program, uint32_t fork_count) {
                                    file.path, sizeof file.path);
 }
 
-static moda_region_header *create_in_file(const char *pattern, uint64_t memory_max) {
+static moda_region_header *create_in_file(const char *pattern) {
     char program[512];
     moda_os_executable(program, sizeof program);
     int error = ENAMETOOLONG;
     (void)moda_os_identify(2, &file.first_stderr);
     copy_text(file.path, sizeof file.path, pattern);
     if (set_pattern(pattern) && expand(program, 0)) {
-        moda_region_header *header = create_file(COMMIT_STEP, memory_max, &file.fd, &error);
+        moda_region_header *header = create_file(COMMIT_STEP, span, &file.fd, &error);
         if (header != NULL) {
             header->flags = MODA_REGION_FILE;
             return header;
@@ -470,17 +494,21 @@ static moda_region_header *create_in_file(const char *pattern, uint64_t memory_m
     return NULL;
 }
 
-/* Address space that is limited is the program's, all but a small share. */
+/* Address space that is limited is the program's, all but a small share. Sets the span too. */
 static uint64_t memory_max_of(const moda_region_options *options) {
     const uint64_t share = moda_os_address_space_limit() / LIMIT_SHARE;
-    const uint64_t most = options->memory_max < share ? options->memory_max : share;
-    return most < MEMORY_MIN ? MEMORY_MIN : most;
+    const uint64_t most = lower(options->memory_max, share - share / SLOTS_SHARE);
+    const uint64_t memory_max = most < MEMORY_MIN ? MEMORY_MIN : most;
+    const uint64_t refs_reach = (uint64_t)UINT32_MAX * MODA_REF_UNIT;
+    span = lower(memory_max + SLOTS_ROOM, lower(share, refs_reach));
+    span = span < memory_max ? memory_max : span;
+    return memory_max;
 }
 
 bool moda_region_create(const moda_region_options *options) {
     uint64_t memory_max = memory_max_of(options);
     const bool wants_file = options->path != NULL && options->path[0] != '\0' && !moda_os_is_secure();
-    moda_region_header *header = wants_file ? create_in_file(options->path, memory_max) : NULL;
+    moda_region_header *header = wants_file ? create_in_file(options->path) : NULL;
     if (header == NULL) {
         header = create_in_memory(&memory_max);
     }
@@ -623,7 +651,7 @@ static void copy_header(moda_region_header *copy, const moda_region_header *from
 }
 
 /* A copy in a file of the child's own, somewhere. */
-static moda_region_header *copy_to_file(const moda_region_header *from, uint64_t span) {
+static moda_region_header *copy_to_file(const moda_region_header *from) {
     const bool fits = expand(from->executable, from->fork_count + 1);
     int error = ENAMETOOLONG;
     int fd = -1;
@@ -648,7 +676,7 @@ static moda_region_header *copy_to_file(const moda_region_header *from, uint64_t
     return copy;
 }
 
-static moda_region_header *copy_to_memory(const moda_region_header *from, uint64_t span) {
+static moda_region_header *copy_to_memory(const moda_region_header *from) {
     moda_region_header *copy = moda_os_reserve(span);
     if (copy == NULL || !moda_os_commit(copy, COMMIT_STEP)) {
         return NULL;
@@ -673,7 +701,7 @@ static void make_page_ours(char *page) {
  * it, or page by page, the header's first. Nothing can be added. */
 static bool copy_in_place(int parents_fd) {
     moda_region_header *header = moda_region_header_ptr;
-    if (!moda_os_map_file_privately(parents_fd, header->memory_max, header)) {
+    if (!moda_os_map_file_privately(parents_fd, span, header)) {
         return false;
     }
     make_page_ours((char *)header);
@@ -686,7 +714,7 @@ static bool copy_in_place(int parents_fd) {
         memset((char *)header + header->used, 0, committed - header->used);
         header->committed = committed;
     }
-    header->memory_max = header->committed;
+    header->memory_max = span = header->committed;
     header->flags &= ~(uint32_t)MODA_REGION_FILE;
     stamp_process(header);
     return true;
@@ -696,11 +724,10 @@ static bool copy_in_place(int parents_fd) {
 static bool replace_by_copy(void) {
     moda_region_header *header = moda_region_header_ptr;
     const moda_region_header *from = image.start != NULL ? image.start : header;
-    const uint64_t span = header->memory_max;
-    moda_region_header *copy = copy_to_file(from, span);
+    moda_region_header *copy = copy_to_file(from);
     const bool is_file = copy != NULL;
     if (copy == NULL) {
-        copy = copy_to_memory(from, span);
+        copy = copy_to_memory(from);
     }
     if (copy == NULL) {
         return false;

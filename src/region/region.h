@@ -6,14 +6,16 @@
  * unwinder's rows get their memory here. What stands in it: layout.h.
  *
  *   | header | shards, sites, modules, tables ...  | committed, unused | reserved: no access          |
- *   0        4096                                used            committed                   memory_max
+ *   0        4096                                used            committed         memory_max, and some more
  *
  * Laws
  *   1. address space for memory_max is reserved at the start: no record ever moves, refs and pointers to
  *      them stay valid for the life of the process, in a forked child too;
  *   2. a page is touched only below `committed`, and a file has its disk space before `committed` says so:
  *      a full disk can't raise SIGBUS;
- *   3. full is not an error: moda_region_alloc returns NULL, callers count what they drop.
+ *   3. full is not an error: moda_region_alloc returns NULL, callers count what they drop;
+ *   4. threads' slots find room behind memory_max when the rest has taken all below it: what threads count is seen by all
+ *      readers.
  *
  * All functions may be called from any thread at any time, signal handlers included, except create,
  * those for fork, and finish.
@@ -25,9 +27,9 @@
 #include "region/layout.h"
 
 typedef struct moda_region_options {
-    const char *path; /* pattern with %p pid, %e program, %n fork count, %t start time (seconds with
+    const char *path;      /* pattern with %p pid, %e program, %n fork count, %t start time (seconds with
                          microseconds), %% percent; NULL = memory that goes with the process; ignored in set-user-ID programs */
-    uint64_t memory_max;
+    uint64_t memory_max;   /* but for slots */
     uint64_t sample_bytes; /* these are noted in the header, not used */
     uint64_t seed;
     uint64_t short_lived_ns;
@@ -50,14 +52,20 @@ MODA_INLINE moda_region_header *moda_region(void) {
  *   or, of a forked child, of another child of its parent
  *   anything else                                            is replaced
  * A file that can't be had is told in one line on stderr, and memory used instead. Where address space is limited
- * (ulimit -v) memory_max is at most a sixteenth of it, where that can't be had what there is, down to 1 MiB; below that it
- * is false, and there is no region. */
+ * (ulimit -v) the region has at most a sixteenth of it, where that can't be had what there is, down to 1 MiB, an eighth of it
+ * for slots; below that it is false, and there is no region. */
 bool moda_region_create(const moda_region_options *options);
 
 /* Zeroed, aligned to 64 bytes; NULL if the region or the disk is full. No lock. */
 void *moda_region_alloc(size_t bytes);
 
-/* The same for what only makes recording faster: all of it together takes no more than half of memory_max, whose other half
+/* The same for the slots of threads, of which 32,768 find room behind memory_max; fewer where address space is limited. */
+void *moda_region_alloc_for_slots(size_t bytes);
+
+/* Is it in the region's address space? */
+bool moda_region_has(const void *record);
+
+/* As moda_region_alloc, for what only makes recording faster: all of it together takes no more than half of memory_max, whose other half
  * is the sites'. How much there may still be. */
 void *moda_region_alloc_for_speed(size_t bytes);
 uint64_t moda_region_left_for_speed(void);

@@ -35,8 +35,8 @@ moda_shard *moda_shard_orphan;
 
 static moda_lock registry_lock;
 
-/* All blocks, each set once: also those that found no room in the region and are seen by this process alone. As many as
- * Linux has room for threads; what is not used of it is no memory. */
+/* All blocks, each set once: also those that found no room in the region (a full disk, more than 32,768 threads) and are
+ * seen by this process alone. As many as Linux has room for threads; what is not used of it is no memory. */
 enum { BLOCKS_MAX = 1 + (1 << 22) / SLOTS_LATER };
 static moda_shard_block *blocks[BLOCKS_MAX];
 static moda_shard_block *last_in_region;
@@ -109,7 +109,7 @@ static bool add_block_locked(uint32_t count) {
     if (number >= BLOCKS_MAX) {
         return false;
     }
-    moda_shard_block *block = moda_region_alloc(block_bytes(count));
+    moda_shard_block *block = moda_region_alloc_for_slots(block_bytes(count));
     const bool is_private = !block;
     if (is_private) {
         block = moda_os_map(block_bytes(count));

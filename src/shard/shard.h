@@ -325,7 +325,7 @@ moda_shard *moda_attach(void);
 bool moda_registry_initialize(void);
 
 /* A slot for the calling thread: one that was left, or one of a thread that is gone without a word, or a new
- * one; NULL if the region is full. */
+ * one; NULL if there is no memory. */
 moda_shard *moda_registry_take(void);
 
 /* The calling thread ends. */

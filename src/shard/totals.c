@@ -117,11 +117,6 @@ static bool add_freed(moda_totals *totals, const moda_shard *shard) {
     return is_whole;
 }
 
-/* Those that found no room there lie elsewhere, and any that were made later, when there was room again, behind them. */
-static bool is_in_region(const moda_shard *shard) {
-    return (uintptr_t)shard - (uintptr_t)moda_region() < moda_region()->memory_max;
-}
-
 /* False if one of the shards could not be read whole. */
 MODA_INLINE bool add_all(moda_totals *totals, bool add_one(moda_totals *, const moda_shard *)) {
     const moda_region_header *header = moda_region();
@@ -135,10 +130,11 @@ MODA_INLINE bool add_all(moda_totals *totals, bool add_one(moda_totals *, const 
         seen += block->count;
         ref = moda_load_acquire(&block->next);
     }
+    /* Those that found no room there lie elsewhere, and any that were made later, when there was room again, behind them. */
     const uint32_t count = moda_load_relaxed(&header->slot_count);
     for (uint32_t i = 0; seen < count && i < count; i++) {
         const moda_shard *shard = moda_registry_slot(i);
-        if (shard && !is_in_region(shard)) {
+        if (shard && !moda_region_has(shard)) {
             are_whole &= add_one(totals, shard);
         }
     }

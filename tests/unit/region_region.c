@@ -203,8 +203,33 @@ Test(region, it_takes_less_where_address_space_is_short) {
         cr_skip_test("the system does not keep to the limit");
     }
     cr_assert(create(NULL, 4096 * MIB));
-    cr_assert_eq(moda_region()->memory_max, 64 * MIB); /* the rest is the program's */
+    cr_assert_eq(moda_region()->memory_max, 56 * MIB); /* the rest is the program's */
     cr_assert_not_null(moda_region_alloc(100000));
+    while (moda_region_alloc(100000) != NULL) {
+    }
+    cr_assert_not_null(moda_region_alloc_for_slots(7 * MIB));
+    cr_assert_null(moda_region_alloc_for_slots(2 * MIB));
+    cr_assert_null(moda_region_alloc(100000));
+}
+
+Test(region, slots_find_room_where_nothing_else_does) {
+    enum { SLOTS = 32768 };
+    cr_assert(create(NULL, 2 * MIB));
+    char *last = NULL, *memory;
+    while ((memory = moda_region_alloc(960)) != NULL) {
+        last = memory;
+    }
+    cr_assert_leq(last + 960, (char *)moda_region() + 2 * MIB);
+    for (int i = 0; i < SLOTS / 32; i++) {
+        memory = moda_region_alloc_for_slots(32 * sizeof(moda_shard));
+        cr_assert(memory != NULL && moda_region_has(memory + 32 * sizeof(moda_shard) - 1), "at block %d", i);
+        memset(memory, 1, 32 * sizeof(moda_shard));
+        cr_assert_eq(moda_region_at(moda_region_ref(memory)), memory);
+    }
+    cr_assert_null(moda_region_alloc(64));
+    cr_assert_null(moda_region_alloc_for_slots(32 * sizeof(moda_shard)));
+    cr_assert_null(moda_region_alloc_for_slots(SIZE_MAX));
+    cr_assert_leq(moda_region()->used, moda_region()->committed);
 }
 
 /* ---- paths ---- */

@@ -29,17 +29,27 @@ static void take_slots(uint32_t count, size_t bytes) {
     }
 }
 
+bool __real_moda_os_commit(void *start, size_t bytes);
+bool __wrap_moda_os_commit(void *start, size_t bytes);
+
+static bool is_disk_full;
+
+bool __wrap_moda_os_commit(void *start, size_t bytes) {
+    return !is_disk_full && __real_moda_os_commit(start, bytes);
+}
+
 /* A disk that is full for a while: slots are then in memory of our own, and, where there is room again, in the region. */
 Test(shard_registry, slots_that_found_no_room_in_the_region_count_once) {
     const moda_region_options options = {.memory_max = 1 << 24, .frames_max = 64, .mimalloc_version = "test"};
     cr_assert(moda_region_create(&options) && moda_registry_initialize());
     moda_region_header *header = moda_region();
-    const uint64_t memory_max = header->memory_max;
     take_slots(7, 16);
-    header->memory_max = (header->used + header->page_size - 1) / header->page_size * header->page_size;
+    is_disk_full = true;
     take_slots(32, 160);
-    header->memory_max = memory_max;
+    is_disk_full = false;
     take_slots(32, 1600);
+    cr_assert(moda_region_has(moda_registry_slot(7)) && !moda_region_has(moda_registry_slot(8))
+              && moda_region_has(moda_registry_slot(40)));
     moda_totals totals;
     moda_totals_read(&totals);
     cr_assert_eq(header->slot_count, 1 + 7 + 32 + 32);
@@ -49,6 +59,52 @@ Test(shard_registry, slots_that_found_no_room_in_the_region_count_once) {
     for (uint32_t i = 0; i < header->slot_count; i++) {
         cr_assert_eq(moda_registry_slot(i)->index, i);
     }
+}
+
+/* What a reader of the region finds: it has nothing but the list of blocks there. */
+static moda_counts read_region(void) {
+    moda_counts sum = {0};
+    moda_shard_block *block = moda_region_at(moda_region()->shard_blocks);
+    for (; block != NULL; block = moda_region_at(block->next)) {
+        cr_assert_leq(moda_region_ref(block + 1) * (uint64_t)MODA_REF_UNIT, moda_region()->used);
+        for (uint32_t i = 0; i < block->count; i++) {
+            moda_counts counts;
+            moda_totals_of_shard(&block->shard[i], &counts);
+            sum.alloc_count += counts.alloc_count;
+            sum.total_bytes += counts.total_bytes;
+        }
+    }
+    return sum;
+}
+
+/* Samples and sites may have taken all that MOD_ALLOC_MEMORY allows before a thread begins. */
+Test(shard_registry, slots_are_in_the_region_however_full_it_is) {
+    enum { SLOTS = 3000 };
+    char directory[] = "/tmp/moda-registry-XXXXXX", path[64], command[64];
+    cr_assert_not_null(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/%%p", directory);
+    const moda_region_options options = {
+        .path = path, .memory_max = 1 << 20, .frames_max = 64, .mimalloc_version = "test"};
+    cr_assert(moda_region_create(&options) && moda_registry_initialize());
+    take_slots(3, 16);
+    while (moda_region_alloc(64) != NULL) {
+    }
+    take_slots(SLOTS, 160);
+    cr_assert_null(moda_region_alloc(64));
+    cr_assert_eq(moda_region()->memory_max, 1 << 20);
+    cr_assert_eq(read_region().alloc_count, 3 + SLOTS);
+    cr_assert_eq(read_region().total_bytes, 3 * 16 + SLOTS * 160);
+    moda_region_fork_prepare();
+    const pid_t child = fork();
+    if (child == 0) {
+        _exit(moda_region_fork_child() && read_region().alloc_count == 3 + SLOTS ? 0 : 1);
+    }
+    moda_region_fork_parent();
+    int status = 0;
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert_eq(status, 0);
+    snprintf(command, sizeof command, "rm -rf %s", directory);
+    cr_assert_eq(system(command), 0);
 }
 
 /* The pages of the region behind its header, each closed until somebody looks at it. */
