@@ -683,6 +683,11 @@ MODA_INLINE bool moda_heap_end_remote_frees(moda_heap *heap, moda_wait_is_over *
     return !wait.is_given_up;
 }
 
+/* Signal handlers of this process are left by longjmp: one has been. */
+MODA_INLINE void moda_heap_expect_left_handlers(void) {
+    moda_mi_expect_left_handlers();
+}
+
 /* The thread's heap never ends: mimalloc's destructor does not see it, and its memory is nobody else's. Its blocks can be
  * freed as ever, but what is free in its pages is lost. */
 MODA_INLINE void moda_heap_strand(void) {

@@ -97,12 +97,22 @@ MODA_INLINE bool moda_mi_is_naturally_aligned(size_t block_size, size_t alignmen
 
 #define MODA_ALIGNMENT_MAX MI_ALIGNMENT_MAX
 
+/* Handlers of this process leave by longjmp: one has. */
+static bool moda_mi_handlers_leave;
+
+MODA_INLINE void moda_mi_expect_left_handlers(void) {
+    moda_store_relaxed(&moda_mi_handlers_leave, true);
+}
+
 /* Takes a segment from the abandoned list. While a thread reads there a count is raised, and whoever gives a segment back to
- * the system waits for that. So no handler comes meanwhile: one that is left by longjmp would leave it raised for ever. */
+ * the system waits for that: a handler left by longjmp there would leave it raised for ever. So none comes meanwhile, once
+ * one has ever been left; before that nobody pays for it (a thread can come here a thousand times as it begins, and with two
+ * system calls each 8,000 short threads take 5 times as long). */
 static mi_segment_t *moda_mi_abandoned_pop_(void) {
-    if (mi_tagged_segment_ptr(mi_atomic_load_relaxed(&abandoned)) == NULL
-        && mi_atomic_load_ptr_relaxed(mi_segment_t, &abandoned_visited) == NULL) {
-        return NULL;
+    if (moda_likely(!moda_load_relaxed(&moda_mi_handlers_leave))
+        || (mi_tagged_segment_ptr(mi_atomic_load_relaxed(&abandoned)) == NULL
+            && mi_atomic_load_ptr_relaxed(mi_segment_t, &abandoned_visited) == NULL)) {
+        return moda_mi_abandoned_pop_void();
     }
     const uint64_t signals = moda_os_hold_signals();
     mi_segment_t *segment = moda_mi_abandoned_pop_void();
@@ -134,6 +144,12 @@ MODA_INLINE mi_page_t *moda_mi_page_apart(size_t size) {
 MODA_INLINE void *moda_mi_page_start(mi_page_t *page) {
     size_t size;
     return _mi_segment_page_start(_mi_page_segment(page), page, &size);
+}
+
+/* False while a thread is reading the abandoned list: giving a segment back waits for it, and it may be who was
+ * interrupted. */
+MODA_INLINE bool moda_mi_frees_at_once(void) {
+    return mi_atomic_load_acquire(&abandoned_readers) == 0;
 }
 
 /* Which segments there are, a word of mimalloc's map at a time: bit i stands for one at `first` and i times the size of

@@ -165,6 +165,13 @@ static bool moda_mi_next_segments(moda_mi_cursor *at, uintptr_t *bits, uintptr_t
     return false;
 }
 
+MODA_INLINE bool moda_mi_frees_at_once(void) {
+    return true;
+}
+
+MODA_INLINE void moda_mi_expect_left_handlers(void) {
+}
+
 /* Memory between its pages is to go back to the system, later. */
 MODA_INLINE bool moda_mi_has_put_off(const mi_segment_t *segment) {
     return segment->purge_expire != 0 && !mi_commit_mask_is_empty(&segment->purge_mask);

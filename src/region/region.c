@@ -272,8 +272,8 @@ static void make_way(void) {
     moda_os_unlink_file(file.path);
 }
 
-/* A new file at file.path with disk space for `bytes`, mapped for `span` bytes; NULL with *error set. */
-static void *create_file(uint64_t bytes, uint64_t span, int *fd, int *error) {
+/* A new file at file.path with disk space for `bytes`, mapped for `reserved` bytes; NULL with *error set. */
+static void *create_file(uint64_t bytes, uint64_t reserved, int *fd, int *error) {
     *fd = moda_os_create(file.path);
     if (*fd == -EEXIST) {
         make_way();
@@ -284,12 +284,12 @@ static void *create_file(uint64_t bytes, uint64_t span, int *fd, int *error) {
         return NULL;
     }
     *error = moda_os_allocate(*fd, 0, bytes);
-    void *start = *error == 0 ? moda_os_map_file(*fd, span, NULL) : NULL;
+    void *start = *error == 0 ? moda_os_map_file(*fd, reserved, NULL) : NULL;
     if (start != NULL && moda_os_identify(*fd, &file.id)) {
         return start;
     }
     if (start != NULL) {
-        moda_os_unmap(start, span);
+        moda_os_unmap(start, reserved);
     }
     *error = *error != 0 ? *error : ENOMEM;
     moda_os_close(*fd);

@@ -751,7 +751,27 @@ static void take_over(uintptr_t at) {
     free(remote[0][0]);
 }
 
+/* Once: from now on handlers may leave. */
+static void *is_left(void *unused) {
+    leave_at = 20;
+    if (sigsetjmp(outside, 1) == 0) {
+        begin_steps();
+        free(malloc(30));
+        end_steps();
+        free(malloc(30));
+    }
+    free(malloc(30));
+    return unused;
+}
+
+static void leave_once(void) {
+    pthread_t left;
+    NEED(pthread_create(&left, NULL, is_left, NULL) == 0, "pthread_create");
+    pthread_join(left, NULL);
+}
+
 static void run_reader_left(void) {
+    leave_once();
     const struct sigaction action = {.sa_sigaction = steps_on_locked, .sa_flags = SA_SIGINFO | SA_NODEFER};
     sigaction(SIGTRAP, &action, NULL);
     mod_alloc_set_sampling(0); /* a site's lock that was left holds up who comes next, for seconds */
@@ -858,18 +878,6 @@ static void *takes_up(void *me) {
     return NULL;
 }
 
-static void *is_left(void *unused) {
-    leave_at = 20;
-    if (sigsetjmp(outside, 1) == 0) {
-        begin_steps();
-        free(malloc(30));
-        end_steps();
-        free(malloc(30));
-    }
-    free(malloc(30));
-    return unused;
-}
-
 static pthread_t free_and_be_held(long at) {
     pthread_t freer;
     is_held = goes_on_now = 0;
@@ -889,9 +897,7 @@ static long go_on(pthread_t freer) {
 }
 
 static void run_remote_held(void) {
-    pthread_t left;
-    NEED(pthread_create(&left, NULL, is_left, NULL) == 0, "pthread_create");
-    pthread_join(left, NULL); /* once: from now on it may have been that */
+    leave_once();
     signal(SIGUSR1, holds);
     actor owner, later, next;
     long count = 2;
