@@ -36,8 +36,9 @@ moda_shard *moda_shard_orphan;
 static moda_lock registry_lock;
 
 /* All blocks, each set once: also those that found no room in the region (a full disk, more than 32,768 threads) and are
- * seen by this process alone. As many as Linux has room for threads; what is not used of it is no memory. */
-enum { BLOCKS_MAX = 1 + (1 << 22) / SLOTS_LATER };
+ * seen by this process alone. For 131,072 threads at a time: four times the stacks that Linux has room for by default. The
+ * tables count as memory promised, so there are no more. */
+enum { BLOCKS_MAX = 1 + (1 << 17) / SLOTS_LATER };
 static moda_shard_block *blocks[BLOCKS_MAX];
 static moda_shard_block *last_in_region;
 
