@@ -949,19 +949,21 @@ static void run_remote_left(void) {
 }
 
 static void run_count_left(void) {
-    static void run_reader_left(void) {
-    }
+}
 
-    static void run_remote_held(void) {
-    }
+static void run_reader_left(void) {
+}
 
-    static void run_remote_forked(void) {
-    }
+static void run_remote_held(void) {
+}
 
-    static void run_left(void run(void)) {
-        (void)run;
-        exit(WHOLE_SKIP);
-    }
+static void run_remote_forked(void) {
+}
+
+static void run_left(void run(void)) {
+    (void)run;
+    exit(WHOLE_SKIP);
+}
 #endif
 
 /* ---- memory ---- */
