@@ -711,6 +711,7 @@ WALK_TEST(garbage_never_makes_it_leave_the_stack) {
     cr_expect_gt(ends[MOD_ALLOC_WALK_BROKEN] + ends[MOD_ALLOC_WALK_UNKNOWN], 1000);
 }
 
+#if defined(__x86_64__)
 NOINLINE static void walk_with_bad_fp(uintptr_t fp, moda_walk *walk, uint64_t *frames) {
     moda_unwind_start start = START_OF_CALLER();
     start.fp = fp;
@@ -729,7 +730,6 @@ NOINLINE static void frame_that_needs_fp(size_t n, uintptr_t fp) {
     KEEP(local);
 }
 
-#if defined(__x86_64__)
 WALK_TEST(a_corrupt_frame_pointer_ends_the_walk_as_broken) {
     static const uintptr_t bad[] = {
         0, 1, 8, 0x7f, (uintptr_t)-8, (uintptr_t)-16, (uintptr_t)1 << 63, 0x123456789abc};
