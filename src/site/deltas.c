@@ -216,11 +216,6 @@ void moda_site_recover(moda_shard *shard) {
     }
 }
 
-/* Readers find deltas by the region's shards: one that found no room there counts at the sites. */
-static bool is_in_region(const moda_shard *shard) {
-    return (uintptr_t)shard - (uintptr_t)moda_region() < moda_region()->memory_max;
-}
-
 static uint32_t entries_wanted(const moda_shard *shard) {
     const uint64_t left = moda_region_left_for_speed() / sizeof(moda_site_delta);
     if (shard->sample_bytes != 1 || left < THREADS_EVERY_SPARING * ENTRIES_EVERY_SPARING) {
@@ -238,7 +233,7 @@ static bool are_samples_rare(const moda_shard *shard) {
 /* The shard's cache: made at its first sample, made anew, larger, where every allocation is now to be counted; NULL if
  * samples are rare, or there is no room. */
 static moda_delta_cache *provide_cache(moda_shard *shard) {
-    if (!is_in_region(shard)) {
+    if (!moda_region_has(shard)) { /* readers find deltas by the region's shards */
         return NULL;
     }
     moda_delta_cache *cache = moda_region_at(shard->deltas);

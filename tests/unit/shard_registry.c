@@ -61,6 +61,24 @@ Test(shard_registry, slots_that_found_no_room_in_the_region_count_once) {
     }
 }
 
+/* A region in a file, and of its children: in a folder of their own. */
+static char directory[] = "/tmp/moda-registry-XXXXXX";
+
+static void begin_in_a_file(uint64_t memory_max) {
+    char path[64];
+    cr_assert_not_null(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/%%p", directory);
+    const moda_region_options options = {
+        .path = path, .memory_max = memory_max, .frames_max = 64, .mimalloc_version = "test"};
+    cr_assert(moda_region_create(&options) && moda_registry_initialize());
+}
+
+static void remove_files(void) {
+    char command[64];
+    snprintf(command, sizeof command, "rm -rf %s", directory);
+    cr_assert_eq(system(command), 0);
+}
+
 /* What a reader of the region finds: it has nothing but the list of blocks there. */
 static moda_counts read_region(void) {
     moda_counts sum = {0};
@@ -80,12 +98,7 @@ static moda_counts read_region(void) {
 /* Samples and sites may have taken all that MOD_ALLOC_MEMORY allows before a thread begins. */
 Test(shard_registry, slots_are_in_the_region_however_full_it_is) {
     enum { SLOTS = 3000 };
-    char directory[] = "/tmp/moda-registry-XXXXXX", path[64], command[64];
-    cr_assert_not_null(mkdtemp(directory));
-    snprintf(path, sizeof path, "%s/%%p", directory);
-    const moda_region_options options = {
-        .path = path, .memory_max = 1 << 20, .frames_max = 64, .mimalloc_version = "test"};
-    cr_assert(moda_region_create(&options) && moda_registry_initialize());
+    begin_in_a_file(1 << 20);
     take_slots(3, 16);
     while (moda_region_alloc(64) != NULL) {
     }
@@ -103,8 +116,7 @@ Test(shard_registry, slots_are_in_the_region_however_full_it_is) {
     int status = 0;
     cr_assert_eq(waitpid(child, &status, 0), child);
     cr_assert_eq(status, 0);
-    snprintf(command, sizeof command, "rm -rf %s", directory);
-    cr_assert_eq(system(command), 0);
+    remove_files();
 }
 
 /* The pages of the region behind its header, each closed until somebody looks at it. */
@@ -245,12 +257,7 @@ static void *counts_all_the_time(void *unused) {
 
 Test(shard_registry, a_child_has_what_each_thread_had_at_one_moment) {
     enum { FORKS = 30 };
-    char directory[] = "/tmp/moda-registry-XXXXXX", path[64], command[64];
-    cr_assert_not_null(mkdtemp(directory));
-    snprintf(path, sizeof path, "%s/%%p", directory);
-    const moda_region_options options = {
-        .path = path, .memory_max = 1 << 24, .frames_max = 64, .mimalloc_version = "test"};
-    cr_assert(moda_region_create(&options) && moda_registry_initialize());
+    begin_in_a_file(1 << 24);
     counting = moda_registry_take();
     pthread_t thread;
     cr_assert_eq(pthread_create(&thread, NULL, counts_all_the_time, NULL), 0);
@@ -277,7 +284,6 @@ Test(shard_registry, a_child_has_what_each_thread_had_at_one_moment) {
     }
     __atomic_store_n(&counting_ends, 1, __ATOMIC_RELAXED);
     pthread_join(thread, NULL);
-    snprintf(command, sizeof command, "rm -rf %s", directory);
-    cr_assert_eq(system(command), 0);
+    remove_files();
     cr_assert_eq(wrong, 0, "%d of %d children began with what no moment had", wrong, FORKS);
 }
