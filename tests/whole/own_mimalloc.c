@@ -7,12 +7,14 @@
  * exactly of malloc's blocks; a walk over a heap of the other copy must find exactly that heap's; neither knows the
  * other's blocks; all contents are kept; a fork's child has both.
  *
- * own_mimalloc [theirs]: malloc is the program's own mimalloc's, since that was built to be it and comes first: then
+ * own_mimalloc theirs: malloc is the program's own mimalloc's, since that was built to be it and comes first: then
  * mod-alloc is not active, and counts nothing.
+ * own_mimalloc far: the addresses that the program's mimalloc asks for are taken.
  */
 #include <dlfcn.h>
 #include <mimalloc.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 
 #include "whole.h"
@@ -46,6 +48,28 @@ static void error_of_theirs(int error, void *argument) {
     whole_fail(__FILE__, __LINE__, "no error", "the program's mimalloc finds an error: %s", strerror(error));
 }
 
+/* ---- where the program's mimalloc has its blocks ---- */
+
+/*
+ * It asks for segments from 2 TiB on, and its map of them ends far above. If these addresses are taken it gets the
+ * kernel's choice, which the map does not hold. That happens by chance, too: ours begins at random, and is in its way
+ * once in some thousand runs.
+ */
+static const uintptr_t first_hint = (uintptr_t)2 << 40, segment = (uintptr_t)32 << 20,
+                       end_of_map = (uintptr_t)(MI_MALLOC_VERSION < 210 ? 20 : 48) << 40;
+
+static void take_hints(void) {
+    for (uintptr_t i = 0; i < 64; i++) {
+        /* Fails where the first segments are already. */
+        (void)mmap((void *)(first_hint + i * segment), segment, PROT_NONE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    }
+}
+
+static bool theirs_knows(const void *p) {
+    return mi_is_in_heap_region(p) || (uintptr_t)p >= end_of_map;
+}
+
 /* ---- one block ---- */
 
 static void check_contents(const slot *s) {
@@ -67,11 +91,11 @@ static void allocate(slot *s, books *b, uint64_t *state) {
                : is_big_aligned ? mi_malloc_aligned(size, 256)
                                 : mi_malloc(size);
         NEED(s->p != NULL && mi_usable_size(s->p) >= size, "mi_malloc(%zu)", size);
-        NEED(mi_is_in_heap_region(s->p), "the program's mimalloc does not know its block");
+        NEED(theirs_knows(s->p), "the program's mimalloc does not know its block");
     } else {
         s->p = r % 8 == 0 ? calloc(1, size) : malloc(size);
         NEED(s->p != NULL, "malloc(%zu)", size);
-        NEED(mi_is_in_heap_region(s->p) == malloc_is_theirs,
+        NEED(malloc_is_theirs ? theirs_knows(s->p) : !mi_is_in_heap_region(s->p),
              "the program's mimalloc takes malloc's block as %s", malloc_is_theirs ? "another's" : "its own");
         b->alloc_count++;
         b->total += (int64_t)malloc_usable_size(s->p);
@@ -311,8 +335,10 @@ static void check_fork(void) {
 }
 
 int main(int count, char **argument) {
-    (void)argument;
-    malloc_is_theirs = count > 1;
+    malloc_is_theirs = count > 1 && strcmp(argument[1], "theirs") == 0;
+    if (count > 1 && strcmp(argument[1], "far") == 0) {
+        take_hints();
+    }
     NEED(WHOLE_HAS(mod_alloc_is_active), "mod-alloc is not in this process");
     CHECK_EQ(mod_alloc_is_active(), malloc_is_theirs ? 0 : 1, "mod_alloc_is_active()");
     mi_register_error(error_of_theirs, NULL);
