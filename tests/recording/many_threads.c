@@ -11,12 +11,14 @@
 #include "sums.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { THREADS = 300, STACKS = 200, ROUNDS = 5, SIZE = 40, OWN_SIZE = 56 };
 
 static pthread_barrier_t all_are_there;
+static sem_t has_recorded;
 
 static __attribute__((noinline)) void *dig(int depth, size_t size) {
     void *p = depth == 0 ? malloc(size) : dig(depth - 1, size);
@@ -41,6 +43,9 @@ static void allocate_at_each_stack(void) {
 static void *run(void *unused) {
     for (int i = 0; i < ROUNDS; i++) {
         allocate_at_each_stack();
+        if (i == 0) {
+            sem_post(&has_recorded);
+        }
         pthread_barrier_wait(&all_are_there);
     }
     return unused;
@@ -54,11 +59,16 @@ int main(int argc, char **argv) {
     pthread_attr_t attributes;
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, 256 << 10);
+    sem_init(&has_recorded, 0, 0);
     pthread_barrier_init(&all_are_there, NULL, THREADS);
     mod_alloc_call_sites(add_site, &before);
     mod_alloc_snapshot(&first);
     for (int i = 0; i < THREADS; i++) {
         expect(pthread_create(&threads[i], &attributes, run, NULL) == 0, "a thread begins", (uint64_t)i);
+        if (i
+            == 0) { /* its stacks are there before the others' shards fill the region, however threads are scheduled */
+            sem_wait(&has_recorded);
+        }
     }
     for (int i = 0; i < THREADS; i++) {
         pthread_join(threads[i], NULL);
