@@ -14,7 +14,7 @@
  *      fields between two equal even values, gives up after some tries and takes what it has;
  *   3. a reader trusts nothing: each ref, count and length is checked against the region's size.
  *
- * Any change to a struct here is a new MODA_REGION_VERSION.
+ * Any change to a struct here is a new MODA_REGION_VERSION, but for what only the process itself looks at.
  */
 #ifndef MODA_REGION_LAYOUT_H
 #define MODA_REGION_LAYOUT_H
@@ -280,7 +280,8 @@ typedef struct moda_shard {
     /* owner, when it takes the slot: what the slot's earlier threads had counted */
     moda_counts started;
     moda_peak_mark thread_peak; /* highest mark since then, where the mark itself was moved down */
-    int64_t padding2;
+    uint32_t is_at_site;        /* owner: it is changing a site's counts; for nobody else but a fork */
+    uint32_t padding2;
 
     /* owner: samples */
     uint64_t samples;

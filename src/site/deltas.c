@@ -23,6 +23,8 @@
  *      thread it is exact; with several, deltas that are not yet added are not seen by each other.
  *   5. counting never waits for ever: where a site's lock is not to be had (its holder was interrupted by this
  *      very code), the count is made without it.
+ *   6. a fork finds no site half changed: it waits until nobody is at one (shard->is_at_site), and who comes to one then
+ *      waits for it. A child would have counts that are in both, site and delta, or in neither.
  *
  * Why 2048 entries: python3 comes by so many sites that of 512 each fourth malloc or free had to change one (2.41
  * times plain's time instead of 2.29); 8192 are no better. They are 384 KiB of the region, resident as far as they are
@@ -34,6 +36,7 @@
 #include "os/os.h"
 #include "region/region.h"
 #include "sample/sampler.h"
+#include "shard/shard.h"
 
 #include <string.h>
 
@@ -45,6 +48,8 @@
 #define THREADS_EVERY_SPARING 4u
 #define SPINS 100u
 #define YIELDS 10000u
+#define FORK_YIELDS                                                                                          \
+    1000000u /* some tenths of a second; a fork takes 0.1 s where it copies gigabytes' page tables */
 
 #define load moda_load_relaxed
 #define store moda_store_relaxed
@@ -134,7 +139,7 @@ static bool lock_site(moda_site *site) {
             __atomic_signal_fence(__ATOMIC_SEQ_CST);
             locked.site = site;
             __atomic_signal_fence(__ATOMIC_SEQ_CST);
-            if (__atomic_compare_exchange_n(&site->counts_lock, &seq, seq + 1, false, __ATOMIC_ACQUIRE,
+            if (__atomic_compare_exchange_n(&site->counts_lock, &seq, seq + 1, false, __ATOMIC_SEQ_CST,
                                             __ATOMIC_RELAXED)) {
                 __atomic_thread_fence(__ATOMIC_RELEASE);
                 return true;
@@ -158,6 +163,64 @@ static void unlock_site(moda_site *site, bool is_locked) {
     }
 }
 
+/* ---- at a site, or waiting for a fork ---- */
+
+static moda_shard *forking; /* of the thread that is about to fork; the orphan if it has none */
+
+/* After lock_site(), whose exchange orders this behind what is_at_site was set to: whoever sets `forking` sees that, or is
+ * seen here. */
+static bool may_stay_at_site(const moda_shard *shard) {
+    const moda_shard *by = __atomic_load_n(&forking, __ATOMIC_SEQ_CST);
+    return by == NULL || by == shard;
+}
+
+static bool is_own(const moda_shard *shard) {
+    return shard != NULL && shard->state != MODA_SLOT_ORPHAN;
+}
+
+static bool enter_site(moda_shard *shard, moda_site *site) {
+    if (!is_own(shard)) {
+        return lock_site(site);
+    }
+    for (uint32_t i = 0;; i++) {
+        store(&shard->is_at_site, 1);
+        const bool is_locked = lock_site(site);
+        if (moda_likely(may_stay_at_site(shard)) || i == FORK_YIELDS) {
+            return is_locked;
+        }
+        unlock_site(site, is_locked);
+        moda_store_release(&shard->is_at_site, 0);
+        moda_os_yield();
+    }
+}
+
+static void leave_site(moda_shard *shard, moda_site *site, bool is_locked) {
+    unlock_site(site, is_locked);
+    if (is_own(shard)) {
+        moda_store_release(&shard->is_at_site, 0);
+    }
+}
+
+/* Threads that have lost their core in the middle are waited for; one that is held there by a handler, not for ever. */
+void moda_site_hold_counts(void) {
+    uint32_t left = FORK_YIELDS;
+    moda_shard *mine = moda_shard_mine();
+    __atomic_store_n(&forking, mine != NULL ? mine : moda_shard_orphan, __ATOMIC_SEQ_CST);
+    const uint32_t count = moda_load_relaxed(&moda_region()->slot_count);
+    for (uint32_t i = 0; i < count; i++) {
+        const moda_shard *shard = moda_registry_slot(i);
+        while (shard != NULL && shard != mine && left != 0
+               && __atomic_load_n(&shard->is_at_site, __ATOMIC_SEQ_CST) != 0) {
+            moda_os_yield();
+            left--;
+        }
+    }
+}
+
+void moda_site_let_counts_go(void) {
+    moda_store_release(&forking, NULL);
+}
+
 /* ---- a thread's deltas ---- */
 
 static void clear(moda_site_delta *delta, moda_ref site) {
@@ -176,9 +239,9 @@ static bool is_young(const moda_site *site) {
 }
 
 /* The entry's figures go to their site; then it is `next`'s, or empty. */
-static void evict(moda_site_delta *delta, moda_ref next) {
+static void evict(moda_shard *shard, moda_site_delta *delta, moda_ref next) {
     moda_site *site = moda_region_at(delta->site);
-    const bool is_locked = site != NULL && lock_site(site);
+    const bool is_locked = site != NULL && enter_site(shard, site);
     const uint32_t seq = moda_site_begin_change(delta);
     if (site != NULL) {
         add_counts(&site->counts, &delta->counts, load(&moda_region()->peak_epoch));
@@ -187,7 +250,7 @@ static void evict(moda_site_delta *delta, moda_ref next) {
     const bool is_old = next != 0 && !is_young(moda_region_at(next));
     moda_site_end_change(delta, (seq & ~MODA_DELTA_IS_OLD) | (is_old ? MODA_DELTA_IS_OLD : 0));
     if (site != NULL) {
-        unlock_site(site, is_locked);
+        leave_site(shard, site, is_locked);
     }
 }
 
@@ -195,7 +258,7 @@ void moda_site_flush(moda_shard *shard) {
     moda_delta_cache *cache = moda_region_at(shard->deltas);
     for (uint32_t i = 0; cache != NULL && i < cache->entries; i++) {
         if (cache->delta[i].site != 0) {
-            evict(&cache->delta[i], 0);
+            evict(shard, &cache->delta[i], 0);
         }
     }
 }
@@ -208,6 +271,7 @@ void moda_site_recover(moda_shard *shard) {
                                     __ATOMIC_RELAXED);
         locked.site = NULL;
     }
+    moda_store_release(&shard->is_at_site, 0);
     moda_delta_cache *cache = moda_region_at(shard->deltas);
     for (uint32_t i = 0; cache != NULL && i < cache->entries; i++) {
         if ((load(&cache->delta[i].seq) & 1) != 0) {
@@ -263,14 +327,14 @@ MODA_COLD static moda_site_delta *take_entry(moda_shard *shard, moda_ref site) {
     }
     moda_site_delta *set = moda_site_set_of(cache, site);
     moda_site_delta *entry = &set[set[0].site == 0 ? 0 : set[1].site == 0 ? 1 : (set[0].seq >> 1) & 1];
-    evict(entry, site);
+    evict(shard, entry, site);
     return entry;
 }
 
 /* The same, or a new one; NULL: count at the site. */
 static moda_site_delta *provide_delta(moda_shard *shard, const moda_site *site) {
     moda_site_delta *delta = moda_site_find_delta(shard, moda_region_ref(site));
-    if (delta != NULL || shard == NULL || shard->state == MODA_SLOT_ORPHAN) {
+    if (delta != NULL || !is_own(shard)) {
         return delta;
     }
     return take_entry(shard, moda_region_ref(site));
@@ -303,9 +367,9 @@ MODA_COLD static void count_slow(moda_shard *shard, moda_site *site, event what,
         moda_site_end_change(delta, seq);
         return;
     }
-    const bool is_locked = lock_site(site);
+    const bool is_locked = enter_site(shard, site);
     count(&site->counts, what, sample, end);
-    unlock_site(site, is_locked);
+    leave_site(shard, site, is_locked);
 }
 
 moda_born moda_site_begin_life(const moda_shard *shard, const moda_site *site) {

@@ -54,6 +54,11 @@ void moda_site_note_sample(moda_shard *shard, uint8_t walk_end, const moda_sampl
 /* The thread ends: its deltas are added to their sites. */
 void moda_site_flush(moda_shard *shard);
 
+/* Around fork, under the registry's lock: from the one on no thread changes a site's counts, but the one that forks.
+ * Bounded: a thread that does not come to an end with what it is at is not waited for longer than some tenths of a second. */
+void moda_site_hold_counts(void);
+void moda_site_let_counts_go(void);
+
 /* A signal handler has come in the middle of what the thread counts, it may be, and was left by longjmp: what it would have
  * held for ever, others get. What was being counted may be missing, or be there twice. */
 void moda_site_recover(moda_shard *shard);

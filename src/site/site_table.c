@@ -310,14 +310,17 @@ bool moda_site_table_create(uint64_t count) {
 
 void moda_site_fork_prepare(void) {
     moda_lock_take(&insert_lock, MODA_LOCK_SITES);
+    moda_site_hold_counts();
 }
 
 void moda_site_fork_parent(void) {
+    moda_site_let_counts_go();
     moda_lock_release(&insert_lock, MODA_LOCK_SITES);
 }
 
 /* A delta that its owner was changing when the child's memory was copied, or whose site is not in the copy. */
 static void repair_deltas(moda_region_header *header, moda_shard *shard) {
+    shard->is_at_site = 0;
     moda_delta_cache *cache = moda_region_at(shard->deltas);
     for (uint32_t i = 0; cache != NULL && i < cache->entries; i++) {
         moda_site_delta *delta = &cache->delta[i];
@@ -378,6 +381,7 @@ static void begin_anew(moda_region_header *header) {
 
 void moda_site_fork_child(void) {
     moda_lock_reset(&insert_lock, MODA_LOCK_SITES);
+    moda_site_let_counts_go();
     moda_region_header *header = moda_region();
     moda_buckets *buckets = header != NULL ? moda_region_at(header->site_buckets) : NULL;
     if (buckets == NULL) {

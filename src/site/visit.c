@@ -166,7 +166,9 @@ mod_alloc_call_site *mod_alloc_call_sites_get(size_t *count) {
     if (!has_sites()) {
         return NULL;
     }
-    const size_t capacity = (size_t)moda_load_acquire(&moda_region()->site_count) + 1;
+    /* The list's own newest: site_count is raised after it has been linked. */
+    const moda_site *newest = moda_region_at(moda_load_acquire(&moda_region()->site_list));
+    const size_t capacity = (newest != NULL ? newest->id : 0) + (size_t)1;
     const size_t bytes = sizeof(array_head) + capacity * sizeof(mod_alloc_call_site);
     array_head *head = moda_os_map(bytes);
     if (head == NULL) {

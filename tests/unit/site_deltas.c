@@ -378,6 +378,57 @@ Test(site_deltas, what_was_live_at_the_peak_is_of_one_peak, .timeout = 60) {
     pthread_join(thread, NULL);
 }
 
+/* ---- a fork meanwhile ---- */
+
+static unsigned begun, is_over;
+
+static void *change_a_site(void *shard) {
+    __atomic_store_n(&((moda_shard *)shard)->is_at_site, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&begun, 1, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < 1000; i++) {
+        moda_os_yield();
+    }
+    __atomic_store_n(&is_over, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&((moda_shard *)shard)->is_at_site, 0, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+static void *flush(void *shard) {
+    __atomic_store_n(&begun, 1, __ATOMIC_SEQ_CST);
+    moda_site_flush(shard);
+    return NULL;
+}
+
+static pthread_t begin(void *(*function)(void *), moda_shard *shard) {
+    pthread_t thread;
+    begun = 0;
+    cr_assert_eq(pthread_create(&thread, NULL, function, shard), 0);
+    while (__atomic_load_n(&begun, __ATOMIC_SEQ_CST) == 0) {
+        moda_os_yield();
+    }
+    return thread;
+}
+
+Test(site_deltas, a_fork_finds_no_delta_half_moved) {
+    prepare(1);
+    const moda_sample sample = {.weight_fixed = MODA_COUNT_ONE, .size = 32, .requested = 20};
+    moda_site_counts *const c = &models[0].site->counts;
+    moda_site_count_alloc(shards[1], models[0].site, &sample);
+    const pthread_t before = begin(change_a_site, shards[0]);
+    moda_site_fork_prepare();
+    cr_assert_eq(__atomic_load_n(&is_over, __ATOMIC_SEQ_CST), 1, "who is at a site is not waited for");
+    const pthread_t meanwhile = begin(flush, shards[1]);
+    for (int i = 0; i < 1000; i++) {
+        moda_os_yield();
+        cr_assert_eq(__atomic_load_n(&c->alloc_samples, __ATOMIC_SEQ_CST), 0, "a delta is added meanwhile");
+    }
+    moda_site_fork_parent();
+    pthread_join(before, NULL);
+    pthread_join(meanwhile, NULL);
+    cr_assert_eq(c->alloc_samples, 1);
+    cr_assert_eq(shards[1]->is_at_site, 0);
+}
+
 /* ---- left in the middle ---- */
 
 #if defined(__x86_64__)

@@ -160,6 +160,17 @@ Test(site_visit, each_site_is_visited_once) {
     mod_alloc_call_sites_free(sites);
 }
 
+Test(site_visit, the_array_has_a_site_that_is_linked_but_not_yet_counted) {
+    prepare();
+    allocate(0, MODA_COUNT_ONE, 16);
+    allocate(1, MODA_COUNT_ONE, 16);
+    moda_region()->site_count = 1;
+    size_t count;
+    mod_alloc_call_site *sites = mod_alloc_call_sites_get(&count);
+    cr_assert_eq(count, 2);
+    mod_alloc_call_sites_free(sites);
+}
+
 Test(site_visit, sampling_says_what_it_did) {
     prepare();
     moda_region()->sample_bytes = 4096;

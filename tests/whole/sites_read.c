@@ -426,7 +426,7 @@ int main(void) {
     unsigned forks = 0;
     for (const uint64_t end = now_ms() + RUN_MS; now_ms() < end; forks++) {
         fork_now();
-        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     }
     __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
     pthread_join(reader, NULL);
