@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * cxx_library.c - see cxx_library.h. Not by dlsym: it looks in scopes, and allocates where it finds nothing.
+ * cxx_library.c - see cxx_library.h. Names are not looked up by dlsym: it looks in scopes, and allocates where it finds nothing.
  */
 #include "entry/cxx_library.h"
 
@@ -90,4 +90,52 @@ void *moda_cxx_library_function(const char *name) {
 bool moda_cxx_library_is_there(const void *function) {
     struct dl_find_object object;
     return _dl_find_object == NULL || _dl_find_object((void *)(uintptr_t)function, &object) == 0;
+}
+
+/* ---- std::bad_alloc ---- */
+
+/* As the C++ ABI of Itanium lays them out: a type_info of a class with one base; and a table of virtual functions, in which
+ * an object points behind the first two words. */
+typedef struct class_type {
+    const void *const *functions;
+    const char *name;
+    const void *base;
+} class_type;
+
+/* The program's own, where it has them. What catches brings what throws, and the first two; the type that is thrown, only
+ * where it is named. */
+extern const void *const functions_of_class_type[] __asm__(
+    "_ZTVN10__cxxabiv120__si_class_type_infoE") MODA_WEAK;
+extern const class_type type_of_exception __asm__("_ZTISt9exception") MODA_WEAK;
+extern const class_type type_of_bad_alloc __asm__("_ZTISt9bad_alloc") MODA_WEAK;
+extern const void *const functions_of_bad_alloc[] __asm__("_ZTVSt9bad_alloc") MODA_WEAK;
+void *allocate_exception(size_t size) __asm__("__cxa_allocate_exception") MODA_WEAK;
+void throw_exception(void *exception, const class_type *type,
+                     void (*destroy)(void *)) __asm__("__cxa_throw") MODA_WEAK MODA_NORETURN;
+
+static void destroy_nothing(void *exception) {
+    (void)exception;
+}
+
+static const char *what_bad_alloc(const void *exception) {
+    (void)exception;
+    return "std::bad_alloc";
+}
+
+/* libstdc++ compares types by their names. */
+static const class_type our_type = {
+    .functions = functions_of_class_type + 2, .name = "St9bad_alloc", .base = &type_of_exception};
+
+/* Offset, type; destructor, the same and delete, what(). */
+static const void *const our_functions[] = {NULL, &our_type, (const void *)destroy_nothing,
+                                            (const void *)destroy_nothing, (const void *)what_bad_alloc};
+
+void moda_cxx_throw_bad_alloc_of_ours(void) {
+    if (!allocate_exception || !throw_exception || !functions_of_class_type || !&type_of_exception) {
+        return;
+    }
+    const void *const *const functions = functions_of_bad_alloc ? functions_of_bad_alloc : our_functions;
+    const void **const exception = allocate_exception(sizeof *exception);
+    *exception = functions + 2;
+    throw_exception(exception, &type_of_bad_alloc ? &type_of_bad_alloc : &our_type, destroy_nothing);
 }

@@ -15,4 +15,8 @@ void *moda_cxx_library_function(const char *name);
 /* That object may be closed, after all. */
 bool moda_cxx_library_is_there(const void *function);
 
+/* Throws std::bad_alloc, made here: where the library is linked statically, its own function for that is there only if
+ * something else needs it. Returns where nothing can be thrown: then nothing catches, either. */
+void moda_cxx_throw_bad_alloc_of_ours(void);
+
 #endif
