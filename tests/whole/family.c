@@ -316,17 +316,15 @@ static void tuning_and_statistics(void) {
     CHECK(got > 0, "malloc_stats writes nothing on stderr");
 }
 
-/* malloc_info's <system type="current" size="N"/> */
-static size_t system_current(void) {
+/* The number behind what stands in malloc_info's text; SIZE_MAX: it does not stand there. */
+static size_t malloc_info_says(const char *before) {
     char *text = NULL;
     size_t length = 0;
     FILE *stream = open_memstream(&text, &length);
     NEED(stream != NULL && malloc_info(0, stream) == 0, "malloc_info");
     fclose(stream);
-    static const char tag[] = "<system type=\"current\" size=\"";
-    const char *at = strstr(text, tag);
-    NEED(at != NULL, "malloc_info writes %s", text);
-    const size_t size = strtoull(at + sizeof tag - 1, NULL, 10);
+    const char *at = strstr(text, before);
+    const size_t size = at != NULL ? strtoull(at + strlen(before), NULL, 10) : SIZE_MAX;
     free(text);
     return size;
 }
@@ -336,9 +334,24 @@ static void expect_system(size_t least, size_t most, const char *when) {
     CHECK(info.arena >= info.uordblks && info.arena >= least && info.arena <= most,
           "%s: arena %zu, live %zu, expected %zu to %zu", when, info.arena, info.uordblks, least, most);
     CHECK_EQ(info.fordblks, info.arena - info.uordblks, "fordblks");
-    const size_t current = system_current();
+    const size_t current = malloc_info_says("<system type=\"current\" size=\"");
     CHECK(current >= least && current <= most + MIB, "%s: malloc_info says %zu, expected %zu to %zu", when,
           current, least, most);
+}
+
+/* In glibc's words, system's max is the highest that it was: never below what it is. */
+static void info_is_true(void) {
+    if (!whole_is_active()) {
+        return;
+    }
+    const mod_alloc_stats now = whole_now();
+    char peak[80];
+    snprintf(peak, sizeof peak, "<total type=\"peak\" count=\"%llu\" size=\"",
+             (unsigned long long)now.peak_live_count);
+    CHECK_EQ(malloc_info_says(peak), now.peak_bytes, "malloc_info's peak");
+    CHECK(malloc_info_says("<system type=\"max\" size=\"")
+              >= malloc_info_says("<system type=\"current\" size=\""),
+          "malloc_info: from the system at most less than now");
 }
 
 /* What the heap has from the system, through blocks that come and go. */
@@ -425,6 +438,7 @@ int main(void) {
     other_ways_to_free();
     tuning_and_statistics();
     system_bytes();
+    info_is_true();
     names_are_ours();
     return whole_end();
 }

@@ -47,6 +47,7 @@ static mod_alloc_stats now() {
 static volatile std::size_t sizes[] = {0, 1, 24, 100, 1000, 1024, 5000, 200000, 20000000};
 static const std::size_t impossible = static_cast<std::size_t>(PTRDIFF_MAX) - 4096;
 static volatile std::size_t too_much = impossible;
+static volatile std::size_t no_alignments[] = {0, 24, 1000};
 
 /* One allocation and one deallocation, and what they must count. */
 template <typename New, typename Delete>
@@ -160,6 +161,11 @@ static void failure_throws() {
     check(throws_bad_alloc([=] { return ::operator new[](n, a); }), "new[] aligned throws bad_alloc");
     check(throws_bad_alloc([=] { return ::operator new(std::numeric_limits<std::size_t>::max()); }),
           "new(SIZE_MAX) throws bad_alloc");
+    for (const std::size_t wrong : no_alignments) {
+        const std::align_val_t b{wrong};
+        check(throws_bad_alloc([=] { return ::operator new(100, b); }), "new aligned to 0, 24, 1000 throws");
+        check(::operator new(100, b, std::nothrow) == nullptr, "new nothrow aligned to 0, 24, 1000");
+    }
     check(::operator new(n, std::nothrow) == nullptr, "new nothrow gives nullptr");
     check(::operator new[](n, std::nothrow) == nullptr, "new[] nothrow gives nullptr");
     check(::operator new(n, a, std::nothrow) == nullptr, "new aligned nothrow gives nullptr");
