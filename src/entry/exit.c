@@ -107,7 +107,7 @@ static void json_text(moda_sink *sink, const char *key, const char *value) {
     moda_sink_json(sink, value);
 }
 
-static void print_json(int fd) {
+static bool print_json(int fd) {
     char buffer[1024];
     moda_sink sink;
     moda_sink_to_fd(&sink, fd, buffer, sizeof buffer);
@@ -129,7 +129,7 @@ static void print_json(int fd) {
     json_number(&sink, "peak_live_count", stats.peak_live_count);
     json_number(&sink, "requested_bytes", stats.requested_bytes);
     moda_sink_text(&sink, "\n}\n");
-    moda_sink_flush(&sink);
+    return moda_sink_flush(&sink);
 }
 
 static bool is_for_stderr(void) {
@@ -196,12 +196,16 @@ void moda_exit_report(void) {
     }
     moda_os_unlink_file(path);
     const int fd = moda_os_create(path);
-    if (fd < 0) {
-        say("mod-alloc: MOD_ALLOC_STATS: cannot write ", path, "; the counters are not kept\n");
-        return;
+    const bool is_written = fd >= 0 && print_json(fd);
+    if (fd >= 0) {
+        moda_os_close(fd);
     }
-    print_json(fd);
-    moda_os_close(fd);
+    if (!is_written) {
+        if (fd >= 0) {
+            moda_os_unlink_file(path); /* a part of it is no JSON */
+        }
+        say("mod-alloc: MOD_ALLOC_STATS: cannot write ", path, "; the counters are not kept\n");
+    }
 }
 
 void moda_exit_say_not_active(void) {

@@ -107,6 +107,18 @@ run unwritable return MOD_ALLOC_STATS=/nonexistent/folder/file.json
 sed -i '/^mod-alloc: not active/d' "$folder/unwritable.err"
 [ "$(wc -l < "$folder/unwritable.err")" -eq 1 ] && grep -q /nonexistent/folder "$folder/unwritable.err" ||
     fail "a file that cannot be written: expected one line that names it, stderr has '$(cat "$folder/unwritable.err")'"
+# ... also one that finds no room: nothing of it is left
+set --
+full=$(
+    ulimit -f 0
+    [ "$library" = - ] || set -- LD_PRELOAD="$library"
+    exec env MOD_ALLOC_STATS="$folder/full.json" "$@" "$program" return 2>&1 > /dev/null
+)
+status=$?
+full=$(echo "$full" | sed '/^mod-alloc: not active/d')
+[ $status -eq 42 ] && [ "$full" = "mod-alloc: MOD_ALLOC_STATS: cannot write $folder/full.json; the counters are not kept" ] ||
+    fail "a file for which there is no room: status $status, stderr has '$full'"
+[ ! -e "$folder/full.json" ] || fail "a file for which there is no room is left: $(cat "$folder/full.json")"
 # ... also of a program that closes stderr before it ends, as all of coreutils do
 if [ "$library" != - ] && [ "$twice" != twice ]; then
     env LD_PRELOAD="$library" MOD_ALLOC_STATS=/nonexistent/folder/file.json sort /dev/null 2> "$folder/closed.err"
