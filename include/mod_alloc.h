@@ -11,7 +11,8 @@
  * Units        bytes are block sizes: what malloc_usable_size reports for the block, not what was asked
  *              for; what was asked for is `requested_bytes`. `total - requested` is internal
  *              fragmentation. (An alignment of 256 or more can take a block with up to that many bytes in front,
- *              which count, but are not in malloc_usable_size.) Times are nanoseconds of CLOCK_MONOTONIC unless named otherwise.
+ *              which count, but are not in malloc_usable_size; so can one of 32 or more above 64 KiB on mimalloc
+ *              2.4.1.) Times are nanoseconds of CLOCK_MONOTONIC unless named otherwise.
  * Threads      every function may be called from any thread at any time, also while others allocate.
  * Signals      functions marked [signal-safe] may be called from a signal handler. malloc and free themselves may be
  *              called from any handler that was set by sigaction, signal, bsd_signal, sysv_signal or sigset, also from

@@ -119,6 +119,8 @@ static void aligned(const char *call, void *p, size_t size, size_t alignment, co
     const int64_t block = change.total_bytes;
     CHECK(block >= usable(p), "%s(%zu, %zu): counted %" PRId64 ", usable %" PRId64, call, alignment, size,
           block, usable(p));
+    CHECK(block <= usable(p) + (int64_t)(alignment < 256 && size <= 64 * KIB ? 0 : alignment),
+          "%s(%zu, %zu): counted %" PRId64 ", usable %" PRId64, call, alignment, size, block, usable(p));
     /* size + alignment, rounded up by at most a quarter of it and a page of the OS, is more than plenty */
     const int64_t most = (int64_t)((size + alignment) * 5 / 4 + 64 * KIB);
     CHECK(block <= most || size > 4 * MIB, "%s(%zu, %zu): counted %" PRId64, call, alignment, size, block);
