@@ -24,10 +24,13 @@
 /* Its C-compiled operator new brings a weak stand-in for libstdc++'s std::get_new_handler, which would hide the
  * real one from entry/cxx.inc. */
 #define _ZSt15get_new_handlerv moda_unused_get_new_handler
-/* 2.0.9's calls of this function go to port/v2_0.h, its definition `mi_abandoned_pop(void)` gets another name. */
+#include "mimalloc.h"
+#if MI_MALLOC_VERSION == 209
+/* Its calls of this function go to port/v2_0.h, its definition `mi_abandoned_pop(void)` gets another name. */
 struct mi_segment_s;
 static struct mi_segment_s *moda_mi_abandoned_pop_(void);
 #define mi_abandoned_pop(...) moda_mi_abandoned_pop_##__VA_ARGS__()
+#endif
 #include "static.c"
 #undef mi_abandoned_pop
 #undef _ZSt15get_new_handlerv
