@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 # shellcheck disable=SC2086
 install_missing $packages_build $packages_quickstart
 
-cmake -S . -B build/gcc -G Ninja -DBUILD_TESTING=OFF -DCMAKE_C_COMPILER=gcc -DCMAKE_CXX_COMPILER=g++
+CC=gcc CXX=g++ cmake -S . -B build/gcc -G Ninja -DBUILD_TESTING=OFF
 cmake --build build/gcc
 echo
 # Python keeps small objects in a pool of its own unless it is told to use malloc.
