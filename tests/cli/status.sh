@@ -27,6 +27,15 @@ PYTHON
     rm -f mod-alloc.*.prof core*
 done
 
+# quiet or not: what is kept, and where, is told in one line; --help says so
+python3 -c 'import subprocess, sys; subprocess.run(sys.argv[1:])' "$MOD_ALLOC" run -q "$PROGRAMS/allocate" signal 9 2> .err
+err=$(cat .err) what="a quiet run of a program that is killed"
+expect_err "killed by signal 9 (SIGKILL)" "is kept in mod-alloc.allocate."
+expect_equal "lines of $what" "$(wc -l < .err)" 1
+rm -f mod-alloc.*.prof core*
+try "$MOD_ALLOC" run --help
+expect_out "or a signal killed"
+
 # arguments, environment, input, output, working directory: the program's own
 cd / || exit 1
 printf 'the input\n' | LD_PRELOAD=libdl.so.2 HERE=there "$MOD_ALLOC" run -q -- \
