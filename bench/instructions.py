@@ -10,7 +10,8 @@ whole program costs, under one malloc and another.
 
 check compares with the golden counts of that mimalloc version and ends with status 1 where one is off by
 more than its tolerance (TOLERANCE below); write replaces them. Loops are in instructions for one block; the
-program is bench_factor, in instructions of ours for 1000 of plain, and must lie beside bench_instructions.
+program is bench_factor, in instructions of ours for 1000 of plain; threads are those of bench_churn_short_threads,
+in instructions for one thread's life. Both must lie beside bench_instructions.
 
 The first LIB is the one the others are compared with; "system" is the system's malloc. Counts are of
 instructions executed in user space: no clock, no noise, the same each time. What they do not show is
@@ -172,6 +173,11 @@ def golden_of(arguments):
     factor = os.path.join(os.path.dirname(os.path.abspath(LOOPS)), "bench_factor")
     whole = {mode: program(spec, [factor] + GOLDEN_COMMAND, arguments.still_clock) for mode, spec in specs}
     found["program", 0] = {mode: 1000 * count / whole["plain"] for mode, count in whole.items()}
+    threads = os.path.join(os.path.dirname(os.path.abspath(LOOPS)), "bench_churn_short_threads")
+    few, many = 20, 60  # rounds of four threads
+    found["threads", 0] = {mode: (program(spec, [threads, str(many)], arguments.still_clock)
+                                  - program(spec, [threads, str(few)], arguments.still_clock)) / (4 * (many - few))
+                           for mode, spec in specs}
     return found
 
 
@@ -199,6 +205,8 @@ def command_check(arguments):
                 absolute = max(absolute, TOLERANCE_MEDIUM)
             if mode == "sampled" and key[1] > 4000:  # one block in 13 or more is sampled: where it lies matters
                 relative = 0.15
+            if key[0] == "threads":  # what one finds is what the last one left
+                relative = 0.1
             now = found[key][mode]
             if abs(now - count) > max(relative * count, absolute):
                 print(f"{key[0]} {key[1]}, {mode}: {now:.2f} instructions, golden {count:.2f}")

@@ -37,6 +37,7 @@ LOOPS = [
     ("churn, fits L2", "churn_working_set 5000 {n}", 8_000_000),
     ("churn, fits none", "churn_working_set 300000 {n}", 1_500_000),
     ("two threads", "churn_two_threads 2 2000 {n}", 4_000_000),
+    ("short threads", "churn_short_threads {t}", 300_000),
     ("free elsewhere", "free_other_thread {n}", 4_000_000),
     ("realloc growth", "realloc_growth {m} 65536", 12_000 * 21),
     ("churn 2K..256K", "churn_large 32 {n}", 300_000),
@@ -250,7 +251,7 @@ def plan_loops(bench):
     def command(loop, share):
         _, words, blocks = loop
         n = int(blocks * share)
-        return f"{bench.bin}/bench_" + words.format(n=n, k=max(1, n // 1000), m=max(1, n // 21))
+        return f"{bench.bin}/bench_" + words.format(n=n, k=max(1, n // 1000), m=max(1, n // 21), t=max(1, n // 200))
 
     def main(seconds, loop):
         mallocs = "plain,counters,sampled" if bench.is_quick else "plain,system,counters,sampled"

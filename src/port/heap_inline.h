@@ -729,8 +729,18 @@ MODA_INLINE moda_heap *moda_heap_new_tracked(moda_heap *heap) {
 
 /* ---- process, thread, fork ---- */
 
+/* The thread's heap is about to end; it has ended. */
+MODA_INLINE void moda_heap_before_end(void) {
+    moda_mi_look_at_abandoned_once();
+}
+
+MODA_INLINE void moda_heap_after_end(void) {
+    moda_mi_look_at_abandoned_freely();
+}
+
 /* The calling thread's heap, made if need be; NULL if there is no memory. */
 MODA_INLINE moda_heap *moda_heap_begin(void) {
+    moda_heap_after_end(); /* of a heap that comes back to life */
     mi_thread_init();
     moda_heap *heap = moda_mi_default_heap();
     return moda_heap_is_live(heap) ? heap : NULL;

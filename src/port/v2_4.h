@@ -169,6 +169,13 @@ MODA_INLINE bool moda_mi_frees_at_once(void) {
     return true;
 }
 
+MODA_INLINE void moda_mi_look_at_abandoned_once(void) {
+    /* 2.4 has a cursor. */
+}
+
+MODA_INLINE void moda_mi_look_at_abandoned_freely(void) {
+}
+
 MODA_INLINE void moda_mi_expect_left_handlers(void) {
 }
 

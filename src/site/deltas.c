@@ -167,34 +167,38 @@ static void unlock_site(moda_site *site, bool is_locked) {
 
 static moda_shard *forking; /* of the thread that is about to fork; the orphan if it has none */
 
-/* After lock_site(), whose exchange orders this behind what is_at_site was set to: whoever sets `forking` sees that, or is
- * seen here. */
-static bool may_stay_at_site(const moda_shard *shard) {
-    const moda_shard *by = __atomic_load_n(&forking, __ATOMIC_SEQ_CST);
-    return by == NULL || by == shard;
-}
-
-static bool is_own(const moda_shard *shard) {
+MODA_INLINE bool is_own(const moda_shard *shard) {
     return shard != NULL && shard->state != MODA_SLOT_ORPHAN;
 }
 
-static bool enter_site(moda_shard *shard, moda_site *site) {
-    if (!is_own(shard)) {
-        return lock_site(site);
-    }
-    for (uint32_t i = 0;; i++) {
-        store(&shard->is_at_site, 1);
-        const bool is_locked = lock_site(site);
-        if (moda_likely(may_stay_at_site(shard)) || i == FORK_YIELDS) {
-            return is_locked;
-        }
+/* After lock_site(), whose exchange orders this behind what is_at_site was set to: whoever sets `forking` sees that, or is
+ * seen here. */
+MODA_INLINE bool may_stay_at_site(const moda_shard *shard) {
+    const moda_shard *by = __atomic_load_n(&forking, __ATOMIC_SEQ_CST);
+    return moda_likely(by == NULL) || by == shard;
+}
+
+MODA_COLD static bool wait_for_fork(moda_shard *shard, moda_site *site, bool is_locked) {
+    for (uint32_t i = 0; i < FORK_YIELDS && !may_stay_at_site(shard); i++) {
         unlock_site(site, is_locked);
         moda_store_release(&shard->is_at_site, 0);
         moda_os_yield();
+        store(&shard->is_at_site, 1);
+        is_locked = lock_site(site);
     }
+    return is_locked;
 }
 
-static void leave_site(moda_shard *shard, moda_site *site, bool is_locked) {
+MODA_INLINE bool enter_site(moda_shard *shard, moda_site *site) {
+    if (!is_own(shard)) {
+        return lock_site(site);
+    }
+    store(&shard->is_at_site, 1);
+    const bool is_locked = lock_site(site);
+    return moda_likely(may_stay_at_site(shard)) ? is_locked : wait_for_fork(shard, site, is_locked);
+}
+
+MODA_INLINE void leave_site(moda_shard *shard, moda_site *site, bool is_locked) {
     unlock_site(site, is_locked);
     if (is_own(shard)) {
         moda_store_release(&shard->is_at_site, 0);
