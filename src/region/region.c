@@ -29,7 +29,8 @@
 moda_region_header *moda_region_header_ptr;
 
 /* A word in a page of its own that the kernel zeroes in a child; constant where the kernel can't. */
-static const uint32_t never_forked = 1;
+enum { FORKED_UNSEEN = 0, FORK_IS_FAR = 1, FORK_IS_NEAR = 2 };
+static const uint32_t never_forked = FORK_IS_FAR;
 const uint32_t *moda_region_fork_mark = &never_forked;
 bool moda_region_is_copy;
 
@@ -452,7 +453,7 @@ static void watch_for_forks(void) {
     if (mark == NULL || !moda_os_wipe_on_fork(mark, page)) {
         return;
     }
-    moda_store_relaxed(mark, 1);
+    moda_store_relaxed(mark, FORK_IS_FAR);
     moda_region_fork_mark = mark;
 }
 
@@ -536,6 +537,42 @@ static struct {
     uint64_t bytes;
 } image;
 
+static MODA_TLS bool is_forking; /* this thread */
+
+static void mark_forks(uint32_t how) {
+    if (moda_region_fork_mark != &never_forked) {
+        moda_store_release((uint32_t *)(uintptr_t)moda_region_fork_mark, how);
+    }
+}
+
+/* Copied while threads go on, the records would be of many moments: a block's birth at one site, and not its end at another.
+ * So nothing more is recorded; what is being recorded just now is over in less than a microsecond, but where a thread has
+ * lost its core in the middle. */
+static void hold_records(void) {
+    enum { PAUSES = 100 };
+    is_forking = true;
+    mark_forks(FORK_IS_NEAR);
+    for (int i = 0; i < PAUSES; i++) {
+        moda_pause();
+    }
+}
+
+static void let_records_go(void) {
+    if (is_forking) {
+        is_forking = false;
+        mark_forks(FORK_IS_FAR);
+    }
+}
+
+/* Bounded: some tenths of a second, should the thread that forks never come back. */
+void moda_region_wait_for_fork(void) {
+    enum { YIELDS = 1000000 };
+    for (int i = 0; i < YIELDS && !is_forking && moda_load_acquire(moda_region_fork_mark) == FORK_IS_NEAR;
+         i++) {
+        moda_os_yield();
+    }
+}
+
 /* How far a copy of this header's region reaches. The header may be that of a live parent: its two words need not
  * be of one moment. */
 static uint64_t end_of_copy(const moda_region_header *copy) {
@@ -595,6 +632,9 @@ static void copy_records(moda_region_header *copy, const moda_region_header *fro
 void moda_region_fork_prepare(void) {
     enum { TRIES = 4 };
     const moda_region_header *header = moda_region_header_ptr;
+    if (header != NULL && (header->flags & MODA_REGION_FILE) != 0) {
+        hold_records();
+    }
     for (int i = 0; i < TRIES && header != NULL && (header->flags & MODA_REGION_FILE) != 0; i++) {
         const uint64_t bytes = moda_load_acquire(&header->committed);
         moda_region_header *copy = moda_os_map(bytes);
@@ -613,6 +653,7 @@ void moda_region_fork_prepare(void) {
 }
 
 void moda_region_fork_parent(void) {
+    let_records_go();
     if (image.start != NULL) {
         moda_os_unmap(image.start, image.bytes);
         image.start = NULL;
@@ -766,9 +807,7 @@ bool moda_region_fork_child(void) {
     }
     moda_region_is_copy = (header->flags & MODA_REGION_FILE) != 0;
     const bool is_own = !moda_region_is_copy || take_own_copy();
-    if (moda_region_fork_mark != &never_forked) { /* done, and not to be tried again */
-        moda_store_relaxed((uint32_t *)(uintptr_t)moda_region_fork_mark, 1);
-    }
+    mark_forks(FORK_IS_FAR); /* done, and not to be tried again */
     if (!is_own) {
         return false;
     }

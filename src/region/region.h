@@ -103,6 +103,11 @@ extern MODA_HIDDEN const uint32_t *moda_region_fork_mark;
 MODA_INLINE bool moda_region_forked_unseen(void) {
     return moda_unlikely(moda_load_relaxed(moda_region_fork_mark) == 0);
 }
+/* The same, and while a file's region is copied for a child: then what is to be recorded waits for that. */
+MODA_INLINE bool moda_region_is_forking(void) {
+    return moda_unlikely(moda_load_relaxed(moda_region_fork_mark) != 1);
+}
+void moda_region_wait_for_fork(void);
 
 /* The pair of clocks that turns ticks into time, anew; now and then, from any slow path. */
 void moda_region_touch_clock(void);
