@@ -430,6 +430,22 @@ void moda_os_yield(void) {
     call(SYS_sched_yield, 0, 0, 0, 0, 0, 0);
 }
 
+bool moda_os_wait_on(moda_os_wait *wait, uint32_t yields, uint64_t ns) {
+    enum { SPINS = 100 };
+    if (wait->looks < SPINS) {
+        moda_pause();
+    } else {
+        const uint64_t now = moda_os_monotonic_ns();
+        wait->end_ns = wait->looks == SPINS ? now + ns : wait->end_ns;
+        if (wait->looks - SPINS >= yields || now >= wait->end_ns) {
+            return false;
+        }
+        moda_os_yield();
+    }
+    wait->looks++;
+    return true;
+}
+
 /* ---- signals ---- */
 
 static moda_signal_set signal_bit(int number) {

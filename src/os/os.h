@@ -100,6 +100,15 @@ uint64_t moda_os_resident_peak_bytes(void);
 
 void moda_os_yield(void);
 
+/* Waiting for another thread, a look at a time: pauses first, then yields. False, and nothing done, once so many yields were
+ * made, or so many nanoseconds have passed since the first: where many threads want this core, each yield takes one's turn.
+ * Begin with {0}. */
+typedef struct moda_os_wait {
+    uint32_t looks;
+    uint64_t end_ns;
+} moda_os_wait;
+bool moda_os_wait_on(moda_os_wait *wait, uint32_t yields, uint64_t ns);
+
 /* No signal handler comes on this thread, but for a fault, until moda_os_let_signals is given what this gave. */
 uint64_t moda_os_hold_signals(void);
 void moda_os_let_signals(uint64_t before);

@@ -18,6 +18,8 @@
 #define SLOTS_SHARE 8u /* of that, where there is no more */
 #define SLOTS_ROOM                                                                                           \
     (UINT64_C(32768) * sizeof(moda_shard)) /* Linux's own limit of threads, if nobody has raised it */
+#define FORK_YIELDS 1000000u
+#define FORK_NS UINT64_C(10000000000)
 #define DISK_RETRY_NS UINT64_C(1000000000)
 #define EXECS_MAX 10000u /* images of one process that are kept */
 
@@ -564,12 +566,11 @@ static void let_records_go(void) {
     }
 }
 
-/* Bounded: some tenths of a second, should the thread that forks never come back. */
+/* Bounded, should the thread that forks never come back. */
 void moda_region_wait_for_fork(void) {
-    enum { YIELDS = 1000000 };
-    for (int i = 0; i < YIELDS && !is_forking && moda_load_acquire(moda_region_fork_mark) == FORK_IS_NEAR;
-         i++) {
-        moda_os_yield();
+    moda_os_wait wait = {0};
+    while (!is_forking && moda_load_acquire(moda_region_fork_mark) == FORK_IS_NEAR
+           && moda_os_wait_on(&wait, FORK_YIELDS, FORK_NS)) {
     }
 }
 

@@ -46,10 +46,10 @@
 #define ENTRIES_EVERY 2048u
 #define THREADS_EVERY 16u /* for so many more there must be room */
 #define THREADS_EVERY_SPARING 4u
-#define SPINS 100u
-#define YIELDS 10000u
-#define FORK_YIELDS                                                                                          \
-    1000000u /* some tenths of a second; a fork takes 0.1 s where it copies gigabytes' page tables */
+#define YIELDS 10000u /* some milliseconds, where the core is free */
+#define WAIT_NS UINT64_C(1000000000)
+#define FORK_YIELDS 1000000u /* a fork takes 0.1 s where it copies gigabytes' page tables */
+#define FORK_NS UINT64_C(10000000000)
 
 #define load moda_load_relaxed
 #define store moda_store_relaxed
@@ -132,7 +132,8 @@ static MODA_TLS struct {
 
 /* True if taken; false if it was not to be had in some milliseconds (law 5). */
 static bool lock_site(moda_site *site) {
-    for (uint32_t i = 0; i < SPINS + YIELDS; i++) {
+    moda_os_wait wait = {0};
+    do {
         uint32_t seq = load(&site->counts_lock);
         if ((seq & 1) == 0) {
             locked.word = seq + 1;
@@ -146,12 +147,7 @@ static bool lock_site(moda_site *site) {
             }
             locked.site = NULL;
         }
-        if (i < SPINS) {
-            moda_pause();
-        } else {
-            moda_os_yield();
-        }
-    }
+    } while (moda_os_wait_on(&wait, YIELDS, WAIT_NS));
     return false;
 }
 
@@ -179,10 +175,12 @@ MODA_INLINE bool may_stay_at_site(const moda_shard *shard) {
 }
 
 MODA_COLD static bool wait_for_fork(moda_shard *shard, moda_site *site, bool is_locked) {
-    for (uint32_t i = 0; i < FORK_YIELDS && !may_stay_at_site(shard); i++) {
+    moda_os_wait wait = {0};
+    bool goes_on = true;
+    while (goes_on && !may_stay_at_site(shard)) {
         unlock_site(site, is_locked);
         moda_store_release(&shard->is_at_site, 0);
-        moda_os_yield();
+        goes_on = moda_os_wait_on(&wait, FORK_YIELDS, FORK_NS);
         store(&shard->is_at_site, 1);
         is_locked = lock_site(site);
     }
@@ -207,16 +205,14 @@ MODA_INLINE void leave_site(moda_shard *shard, moda_site *site, bool is_locked) 
 
 /* Threads that have lost their core in the middle are waited for; one that is held there by a handler, not for ever. */
 void moda_site_hold_counts(void) {
-    uint32_t left = FORK_YIELDS;
+    moda_os_wait wait = {0};
     moda_shard *mine = moda_shard_mine();
     __atomic_store_n(&forking, mine != NULL ? mine : moda_shard_orphan, __ATOMIC_SEQ_CST);
     const uint32_t count = moda_load_relaxed(&moda_region()->slot_count);
     for (uint32_t i = 0; i < count; i++) {
         const moda_shard *shard = moda_registry_slot(i);
-        while (shard != NULL && shard != mine && left != 0
-               && __atomic_load_n(&shard->is_at_site, __ATOMIC_SEQ_CST) != 0) {
-            moda_os_yield();
-            left--;
+        while (shard != NULL && shard != mine && __atomic_load_n(&shard->is_at_site, __ATOMIC_SEQ_CST) != 0
+               && moda_os_wait_on(&wait, FORK_YIELDS, WAIT_NS)) {
         }
     }
 }
@@ -478,16 +474,13 @@ static bool read_once(const moda_site *site, moda_site_counts *counts) {
 }
 
 bool moda_site_read(const moda_site *site, moda_site_counts *counts) {
-    for (uint32_t i = 0; i < SPINS + YIELDS; i++) {
+    moda_os_wait wait = {0};
+    do {
         if (read_once(site, counts)) {
             return true;
         }
-        if (i < SPINS) {
-            moda_pause();
-        } else {
-            moda_os_yield(); /* the writer has lost its core in the middle of a change */
-        }
-    }
+        /* The writer may have lost its core in the middle of a change. */
+    } while (moda_os_wait_on(&wait, YIELDS, WAIT_NS));
     return false;
 }
 

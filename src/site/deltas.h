@@ -55,7 +55,7 @@ void moda_site_note_sample(moda_shard *shard, uint8_t walk_end, const moda_sampl
 void moda_site_flush(moda_shard *shard);
 
 /* Around fork, under the registry's lock: from the one on no thread changes a site's counts, but the one that forks.
- * Bounded: a thread that does not come to an end with what it is at is not waited for longer than some tenths of a second. */
+ * Bounded: a thread that does not come to an end with what it is at is not waited for longer than a second. */
 void moda_site_hold_counts(void);
 void moda_site_let_counts_go(void);
 

@@ -287,6 +287,21 @@ Test(os_linux, clocks_run) {
     cr_assert_gt(moda_ticks(), ticks);
 }
 
+Test(os_linux, a_wait_ends_after_so_many_looks_or_so_much_time) {
+    moda_os_wait wait = {0};
+    unsigned looks = 0;
+    while (moda_os_wait_on(&wait, 50, UINT64_MAX / 4)) {
+        looks++;
+    }
+    cr_assert_gt(looks, 50);
+    cr_assert_lt(looks, 1000);
+    wait = (moda_os_wait){0};
+    const uint64_t begin = moda_os_monotonic_ns();
+    while (moda_os_wait_on(&wait, UINT32_MAX, 2000000)) {
+    }
+    cr_assert_geq(moda_os_monotonic_ns() - begin, 2000000);
+}
+
 Test(os_linux, what_is_not_there_is_not_copied) {
     const char text[] = "some bytes";
     char copy[sizeof text] = "";
