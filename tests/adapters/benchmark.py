@@ -18,19 +18,25 @@ def run(*arguments, **variables):
     return done.stdout
 
 
+def memory_turns(iterations):
+    """A memory run's: at most 16. A pause of the system may be all the time that the run before it is to last."""
+    return min(16, iterations)
+
+
 class Benchmark(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.figures = {b["name"].split("/")[0]: b for b in json.loads(run("--benchmark_format=json"))["benchmarks"]}
 
     def test_without_a_window_it_is_the_loop_and_one_object_of_the_library(self):
-        """A memory run is of 16 turns; the library's own share is what a benchmark of nothing shows."""
-        own, turns = self.figures["nothing"], 16
-        self.assertEqual(own["allocs_per_iter"] * turns, 1)
+        """The library's own share is what a benchmark of nothing shows."""
+        own = self.figures["nothing"]
+        self.assertAlmostEqual(own["allocs_per_iter"] * memory_turns(own["iterations"]), 1)
         self.assertEqual(own["net_heap_growth"], 0)
         self.assertEqual(own["max_bytes_used"], own["total_allocated_bytes"])
         three = self.figures["three_blocks"]
-        self.assertEqual(three["allocs_per_iter"] * turns, 1 + 3 * turns)
+        turns = memory_turns(three["iterations"])
+        self.assertAlmostEqual(three["allocs_per_iter"] * turns, 1 + 3 * turns)
         self.assertEqual(three["total_allocated_bytes"] - own["total_allocated_bytes"], turns * 3 * 64)
         self.assertEqual(three["max_bytes_used"] - own["max_bytes_used"], 64)
         self.assertEqual(three["net_heap_growth"], 0)
@@ -38,7 +44,7 @@ class Benchmark(unittest.TestCase):
     def test_a_window_holds_the_loop_alone(self):
         b = self.figures["three_blocks_in_a_window"]
         self.assertEqual(b["allocs_per_iter"], 3)
-        self.assertEqual(b["total_allocated_bytes"], 16 * 3 * 64)
+        self.assertEqual(b["total_allocated_bytes"], memory_turns(b["iterations"]) * 3 * 64)
         self.assertEqual(b["max_bytes_used"], 64)
         self.assertEqual(b["allocs/iter"], 3)
         self.assertEqual(b["bytes/iter"], 3 * 64)
@@ -62,8 +68,10 @@ class Benchmark(unittest.TestCase):
         return next(l for l in run(f"--benchmark_filter=^{name}$", **variables).splitlines() if l.startswith(name))
 
     def test_the_console_shows_the_four_fields(self):
-        shown = dict(re.findall(r"(\w+)=([\d.]+k?)", self.line("three_blocks")))
-        self.assertEqual(shown["allocs_per_iter"], "3.0625")  # 49 in 16 turns
+        line = self.line("three_blocks")
+        shown = dict(re.findall(r"(\w+)=([\d.]+k?)", line))
+        turns = memory_turns(int(re.match(r"\w+ +[\d.]+ ns +[\d.]+ ns +(\d+) ", line)[1]))
+        self.assertAlmostEqual(float(shown["allocs_per_iter"]), (1 + 3 * turns) / turns, 4)
         self.assertEqual(shown["net_heap_growth"], "0")
         for name in ("max_bytes_used", "total_allocated_bytes"):
             self.assertIn(name, shown)
