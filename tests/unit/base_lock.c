@@ -35,7 +35,7 @@ static void *take_turns(void *unused) {
     return NULL;
 }
 
-Test(base_lock, threads_exclude_each_other, .timeout = 120) {
+Test(base_lock, threads_exclude_each_other, .timeout = 600) {
     pthread_t threads[THREADS];
     for (int i = 0; i < THREADS; i++) {
         cr_assert_eq(pthread_create(&threads[i], NULL, take_turns, NULL), 0);

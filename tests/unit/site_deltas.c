@@ -258,7 +258,7 @@ Test(site_deltas, without_a_shard_the_site_itself_counts) {
     cr_assert_eq(models[0].site->counts_lock, 16);
 }
 
-Test(site_deltas, a_lock_whose_holder_was_interrupted_is_not_waited_for, .timeout = 60) {
+Test(site_deltas, a_lock_whose_holder_was_interrupted_is_not_waited_for, .timeout = 600) {
     prepare(1);
     const moda_sample sample = {.weight_fixed = MODA_COUNT_ONE, .size = 32, .requested = 20};
     models[0].site->counts_lock = 1;
@@ -353,7 +353,7 @@ static void *fall_and_rise(void *unused) {
 }
 
 /* The thread that counts is the last of many to be looked at: nearly whenever it comes in between, it is before that. */
-Test(site_deltas, what_was_live_at_the_peak_is_of_one_peak, .timeout = 60) {
+Test(site_deltas, what_was_live_at_the_peak_is_of_one_peak, .timeout = 600) {
     prepare(4096);
     for (int i = 0; i < 400; i++) {
         risen_shard = moda_registry_take();

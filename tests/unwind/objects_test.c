@@ -19,7 +19,7 @@ static void begin(void) {
     support_begin(MODA_UNWIND_AUTO);
 }
 
-#define OBJECTS_TEST(name) Test(objects, name, .init = begin, .timeout = 120)
+#define OBJECTS_TEST(name) Test(objects, name, .init = begin, .timeout = 600)
 
 static void walk_back(void) {
     support_walk(&result);

@@ -238,7 +238,7 @@ ParameterizedTestParameters(rows, every_row_is_readelfs) {
     return cr_make_param_array(object_path, objects, sizeof objects / sizeof objects[0]);
 }
 
-ParameterizedTest(const object_path *parameter, rows, every_row_is_readelfs, .timeout = 240) {
+ParameterizedTest(const object_path *parameter, rows, every_row_is_readelfs, .timeout = 600) {
     const char *path = parameter->text;
     mapped_object object;
     if (access(path, R_OK) != 0 || !map_object(path, &object)) {
@@ -327,7 +327,7 @@ ParameterizedTestParameters(rows, every_call_site_has_a_row) {
                                sizeof called_objects / sizeof called_objects[0]);
 }
 
-ParameterizedTest(const called_object *called, rows, every_call_site_has_a_row, .timeout = 240) {
+ParameterizedTest(const called_object *called, rows, every_call_site_has_a_row, .timeout = 600) {
     mapped_object object;
     if (access(called->path, R_OK) != 0 || !map_object(called->path, &object)) {
         cr_skip_test("%s is not here", called->path);

@@ -28,7 +28,7 @@ static void begin(void) {
     support_begin(MODA_UNWIND_AUTO);
 }
 
-#define WALK_TEST(name) Test(walk, name, .init = begin, .timeout = 120)
+#define WALK_TEST(name) Test(walk, name, .init = begin, .timeout = 600)
 
 /* ---- frames ---- */
 

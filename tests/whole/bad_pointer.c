@@ -166,7 +166,7 @@ int main(int count, char **argument) {
             close(out[1]);
             close(err[0]);
             close(err[1]);
-            alarm(20);
+            alarm(300);
             cases[i].act();
             _exit(0);
         }

@@ -89,7 +89,7 @@ static void *waits(void *unused) {
 
 int main(void) {
     whole_begin();
-    alarm(120); /* needs 4 seconds */
+    alarm(600); /* needs 4 seconds */
     const int fd = open(getenv("MOD_ALLOC_PROFILE"), O_RDONLY | O_CLOEXEC);
     NEED(fd >= 0, "no profile");
     header = mmap(NULL, sizeof *header, PROT_READ, MAP_SHARED, fd, 0);

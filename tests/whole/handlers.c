@@ -779,7 +779,7 @@ static void run_reader_left(void) {
     take_over(0);
     CHECK(locked_count > 3 && locked_count < LOCKED, "%ld locked instructions", locked_count);
     const long count = locked_count;
-    alarm(250); /* for ever */
+    alarm(800); /* for ever */
     for (long i = 0; i < count; i++) {
         take_over(locked[i]);
     }
