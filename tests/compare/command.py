@@ -163,7 +163,7 @@ class Compare(unittest.TestCase):
     def test_time_is_kept(self):
         done, result = as_json("--time", "1", "--allocators", "system", "sleep 0.2", pairs=1000)
         self.assertEqual(done.returncode, 0)
-        self.assertLess(result["elapsed_seconds"], 5)
+        self.assertLess(result["elapsed_seconds"], 60, "a thousand pairs take 200 s at least")
 
     def test_until_goes_on_until_the_interval_is_narrow(self):
         _, wide = as_json("--until", "90%", "--allocators", "system", f"{VICTIM} say a", pairs=1)
