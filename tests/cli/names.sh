@@ -65,12 +65,7 @@ case $out in *"no names in $PWD"*) fail "named, and said not to be: $out" ;; esa
 mv "image$PWD/bin/stripped" bin/
 
 # debuginfod
-await() { # FILE: until something is in it
-    for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
-        [ -s "$1" ] && break
-        sleep 0.2
-    done
-}
+mkfifo port slow # of each server, once it listens
 mkdir -p "server/buildid/$id"
 cp store/stripped.debug "server/buildid/$id/debuginfo"
 python3 - > port 2> requests << 'PYTHON' &
@@ -80,11 +75,11 @@ print(server.server_port, flush=True)
 server.serve_forever()
 PYTHON
 server=$!
-await port
+read -r number < port
 export DEBUGINFOD_CACHE_PATH="$PWD/cache"
 unnamed "without DEBUGINFOD_URLS"
 [ -s requests ] && fail "a server was asked that nobody named: $(cat requests)"
-export DEBUGINFOD_URLS="http://127.0.0.1:$(cat port)"
+export DEBUGINFOD_URLS="http://127.0.0.1:$number"
 if ldconfig -p | grep -q libdebuginfod; then
     named "from a debuginfod server"
     grep -q "$id/debuginfo" requests || fail "the server was not asked: $(cat requests)"
@@ -103,8 +98,8 @@ print(server.server_port, flush=True)
 server.serve_forever()
 PYTHON
 server=$!
-await slow
-export DEBUGINFOD_URLS="http://127.0.0.1:$(cat slow)"
+read -r number < slow
+export DEBUGINFOD_URLS="http://127.0.0.1:$number"
 if ldconfig -p | grep -q libdebuginfod && command -v script > /dev/null; then
     export DEBUGINFOD_CACHE_PATH="$PWD/cache2"
     try script -qec "$MOD_ALLOC report --allocated p.prof" /dev/null
