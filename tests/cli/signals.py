@@ -41,9 +41,9 @@ def read_until(fd, wanted, seconds):
 
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGQUIT):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    first = read_until(process.stdout.fileno(), b"ready\n", 10)
+    first = read_until(process.stdout.fileno(), b"ready\n", 60)
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     out = first + out
     if out.count(b"got %02d" % number) != 1:
         fail("signal %d sent to mod-alloc: the program says %r" % (number, out))
@@ -55,13 +55,13 @@ for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, sig
 for key, number in ((b"\x03", signal.SIGINT), (b"\x1c", signal.SIGQUIT)):
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execv(command[0], command)
-    text = read_until(terminal, b"ready", 10)
+        os.execv(command[0], command + [str(KEYS)])
+    text = read_until(terminal, b"ready", 60)
     for _ in range(KEYS):  # a signal sent on may melt into the terminal's own, but not each time
         os.write(terminal, key)
-        text += read_until(terminal, b"got", 10)  # two at once would be one for the kernel
+        text += read_until(terminal, b"got", 60)  # two at once would be one for the kernel
         time.sleep(0.01)
-    text += read_until(terminal, b"resident", 30)
+    text += read_until(terminal, b"resident", 60)
     status = os.waitpid(pid, 0)[1]
     if text.count(b"got %02d" % number) != KEYS:
         fail("key %r on the terminal: the program says %r" % (key, text))
@@ -124,7 +124,7 @@ for stdout in (subprocess.DEVNULL, subprocess.PIPE):
             fail(f"SIGPIPE of another pipe: it leaves {files} and says {err}")
 with tempfile.TemporaryDirectory() as folder:  # the pipeline itself
     yes = subprocess.Popen([mod_alloc, "run", "yes"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    read_until(yes.stdout.fileno(), b"y\n", 10)
+    read_until(yes.stdout.fileno(), b"y\n", 60)
     yes.stdout.close()
     err = yes.stderr.read()
     if yes.wait(60) != -signal.SIGPIPE or b"killed" in err or os.listdir(folder) != []:
