@@ -92,7 +92,9 @@ try "$MOD_ALLOC" run --tree --quiet --output freed.prof "$allocate" keep 300 102
     fail "a child that freed 3 blocks of its parent"
 
 # a child that goes on after its parent
-try "$MOD_ALLOC" run sh -c "$allocate keep 10 1024 sleep 2 & sleep 0.5"
+mkfifo ready
+try "$MOD_ALLOC" run sh -c "$allocate keep 10 1024 say ready sleep 1000 > ready & echo \$! > pid; read -r line < ready"
 expect_status 0
 expect_err "(1 still running)"
+kill "$(cat pid)"
 finish
