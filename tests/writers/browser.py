@@ -29,7 +29,7 @@ def browse(url, *more, budget=10000, gl=False):
         (["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"] if gl else [])
     with tempfile.TemporaryDirectory(prefix="moda-browser-", ignore_cleanup_errors=True) as profile:
         done = subprocess.run([program, *flags, "--user-data-dir=" + profile, f"--virtual-time-budget={budget}", *more, url],
-                              capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=300)
+                              capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=1500)
     return done.stdout
 
 

@@ -171,7 +171,7 @@ def sites_against_valgrind(name, data, report):
 
 
 def run(command, text, variables):
-    done = subprocess.run(command, input=text, capture_output=True, text=True, env=variables, timeout=300)
+    done = subprocess.run(command, input=text, capture_output=True, text=True, env=variables, timeout=1500)
     assert done.returncode == 0, (command, done.stderr)
     return done.stdout
 
