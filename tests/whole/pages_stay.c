@@ -10,7 +10,7 @@
 
 #include "whole.h"
 
-enum { LIVE = 8, SIZE_MAX_OF_IT = 30000, IN_TURN = 40, RESIDENT_MAX = 3 << 20 };
+enum { LIVE = 8, SIZE_MAX_OF_IT = 30000, IN_TURN = 40, RESIDENT_MAX = 15 << 18 };
 
 static void *replace(void *unused) {
     (void)unused;
