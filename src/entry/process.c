@@ -202,13 +202,31 @@ static void note_heap(void) {
 
 static int status_of_exit;
 static bool is_finished;
+static bool is_status_noted, will_note_status;
 
-/* Of a library that is loaded with the program this runs behind its destructors, of one object with the program
+static void publish_mine(void) {
+    if (moda_shard_mine()) {
+        moda_shard_publish(moda_shard_mine());
+    }
+}
+
+static void report_once(void) {
+    static bool is_reported;
+    if (!is_reported && moda_region()) {
+        is_reported = true;
+        publish_mine();
+        moda_exit_report();
+    }
+}
+
+/* Of a library that is loaded with the program this runs behind all objects' destructors, of one object with the program
  * before them: both are at home in a handler's list from when it was filled. */
 static void note_status(int status, void *unused) {
     (void)unused;
     status_of_exit = status;
+    is_status_noted = true;
     if (is_finished) {
+        report_once();
         moda_region_finish(status);
     }
 }
@@ -219,19 +237,17 @@ static void finish(void) {
     }
     if (!is_finished && moda_region()) {
         is_finished = true;
-        if (moda_shard_mine()) {
-            moda_shard_publish(moda_shard_mine());
-        }
+        publish_mine();
         if (moda_region_path()) {
             note_heap(); /* 30 us: only for who reads it */
         }
-        moda_exit_report();
         moda_region_finish(status_of_exit);
     }
 }
 
 static void before_quick_exit(void) {
     finish();
+    report_once();
 }
 
 /* libmod_alloc.a in a library, which dlopen may have opened: exit's handler and threads' ends would call into it when it is
@@ -255,7 +271,7 @@ __attribute__((constructor(101))) static void load(void) {
     moda_track_program_begins();
     moda_signals_begin();
     watch_forks();
-    on_exit(note_status, NULL);
+    will_note_status = on_exit(note_status, NULL) == 0;
     at_quick_exit(before_quick_exit);
     moda_exit_keep_stderr();
     if (is_bystander) {
@@ -263,9 +279,13 @@ __attribute__((constructor(101))) static void load(void) {
     }
 }
 
-/* Behind all handlers of atexit and all other libraries' destructors but libc's. */
+/* Behind the handlers of atexit, but in front of the destructors of libraries that do not depend on us: what is told waits
+ * for the handler behind them, if that is still to come. */
 __attribute__((destructor(101))) static void unload(void) {
     finish();
+    if (is_status_noted || !will_note_status) {
+        report_once();
+    }
 }
 
 /* ---- threads ---- */
