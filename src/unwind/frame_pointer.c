@@ -68,7 +68,8 @@ MODA_READS_STACKS static moda_walk follow(const moda_walk_job *job) {
     }
     const bool is_by_fp_alone = ends_by_fp_alone(&s.range, &r);
     const moda_walk rest = moda_tables_walk_from(&s, count - 1);
-    keep_end(thread, &s, rest.end == MOD_ALLOC_WALK_COMPLETE && is_by_fp_alone && s.range.is_own);
+    keep_end(thread, &s,
+             rest.end == MOD_ALLOC_WALK_COMPLETE && is_by_fp_alone && s.range.is_own && s.at.pc != 0);
     if (rest.end == MOD_ALLOC_WALK_COMPLETE) {
         if (s.kept != NULL && rest.count > count) {
             s.kept[count].fp_slot |= MODA_FRAME_BY_FP; /* it had to look wrong */

@@ -220,10 +220,20 @@ static bool is_start_of_process(const moda_walk_state *s) {
            && moda_row_cache_is_in_loader(r->pc - 1) && moda_row_cache_may_return_to(r->pc);
 }
 
+/* A return address of 0 is no frame: who made the stack (Ruby of its fibers) has marked so where it ends, as libgcc and gdb
+ * take it, too. Behind a guess it may be any word of the stack. */
+static bool is_past_the_end(const moda_walk_state *s) {
+    return s->at.pc == 0 && !s->at.is_exact && s->guessed == 0;
+}
+
+static bool ends_without_table(const moda_walk_state *s) {
+    return is_past_the_end(s) || is_start_of_process(s);
+}
+
 /* Whether s->at is the outermost frame. */
 MODA_COLD static bool is_outermost(const moda_walk_state *s, moda_row row) {
     const unsigned kind = moda_row_cfa_kind(row);
-    return kind == MODA_CFA_END || (kind == MODA_CFA_NO_TABLE && is_start_of_process(s));
+    return kind == MODA_CFA_END || (kind == MODA_CFA_NO_TABLE && ends_without_table(s));
 }
 
 /* Any row but a plain one: from s->at to s->at. */
@@ -231,7 +241,7 @@ MODA_NOINLINE MODA_READS_STACKS static outcome step_by(moda_walk_state *s, moda_
     moda_registers *r = &s->at;
     switch (moda_row_cfa_kind(row)) {
     case MODA_CFA_END: return ENDED;
-    case MODA_CFA_NO_TABLE: return is_start_of_process(s) ? ENDED : guess(s, r);
+    case MODA_CFA_NO_TABLE: return ends_without_table(s) ? ENDED : guess(s, r);
     case MODA_CFA_REGISTER: return moda_registers_step(s) ? STEPPED : UNKNOWN;
     case MODA_CFA_OPAQUE: return UNKNOWN;
     default: return step_special(s, r, row) ? STEPPED : failed(r);
@@ -338,12 +348,12 @@ MODA_NOINLINE MODA_READS_STACKS static moda_walk walk_one_stack(moda_walk_state 
         const moda_row row = row_of(s, &r);
         if (moda_unlikely(count >= s->limit)) {
             store(s, &r);
-            return ended(s, is_outermost(s, row) ? ENDED : STEPPED, count);
+            return ended(s, is_outermost(s, row) ? ENDED : STEPPED, count - is_past_the_end(s));
         }
         const outcome o = step(s, &r, row);
         if (moda_unlikely(o != STEPPED)) {
             store(s, &r);
-            return ended(s, o, count);
+            return ended(s, o, count - is_past_the_end(s));
         }
         if (s->kept != NULL) {
             s->kept[count] = moda_frame_of(&r, bits_of(row));
@@ -452,10 +462,14 @@ static void join(moda_unwind_thread *thread, uint32_t m, uint32_t j, uint32_t ta
     }
 }
 
-/* On another stack: from here on nothing is kept. */
-static moda_walk walk_on(moda_walk_state *s, moda_unwind_thread *thread, uint32_t n) {
+static void keep_nothing(moda_unwind_thread *thread) {
     thread->count = 0;
     thread->is_kept = false;
+}
+
+/* On another stack: from here on nothing is kept. */
+static moda_walk walk_on(moda_walk_state *s, moda_unwind_thread *thread, uint32_t n) {
+    keep_nothing(thread);
     return moda_tables_walk_from(s, n);
 }
 
@@ -520,6 +534,11 @@ MODA_READS_STACKS static moda_walk walk_keeping(moda_walk_state *s, moda_unwind_
             return walk_on(s, thread, n);
         }
     }
+    if (moda_unlikely(o == ENDED
+                      && is_past_the_end(s))) { /* that the word is still 0 would have to be verified, too */
+        keep_nothing(thread);
+        return ended(s, o, n - 1);
+    }
     swap_halves(thread, n);
     return keep_end(thread, ended(s, o, n));
 }
@@ -542,8 +561,7 @@ MODA_INLINE moda_walk walk(const moda_walk_job *job, bool may_guess) {
         return walk_keeping(&s, thread);
     }
     if (thread != NULL) {
-        thread->count = 0;
-        thread->is_kept = false;
+        keep_nothing(thread);
     }
     return moda_tables_walk_from(&s, 0);
 }

@@ -530,6 +530,43 @@ WALK_TEST(coroutines_of_a_thread_come_and_go) {
     run_thread(NULL, switch_coroutines, NULL);
 }
 
+/* A stack that ends with a return address of 0, as those of Ruby's fibers. */
+static void end_with_zero(ucontext_t *context) {
+#if defined(__x86_64__)
+    *(uintptr_t *)(uintptr_t)context->uc_mcontext.gregs[REG_RSP] = 0;
+#else
+    context->uc_mcontext.regs[30] = 0;
+#endif
+}
+
+static void switch_to_marked_stack(char *stack, size_t bytes) {
+    getcontext(&coroutine_context);
+    coroutine_context.uc_stack.ss_sp = stack;
+    coroutine_context.uc_stack.ss_size = bytes;
+    coroutine_context.uc_link = NULL;
+    makecontext(&coroutine_context, coroutine, 0);
+    end_with_zero(&coroutine_context);
+    for (int i = 0; i < 5; i++) {
+        swapcontext(&main_context, &coroutine_context);
+        cr_expect_eq(result.plain.end, MOD_ALLOC_WALK_COMPLETE, "ended %u", result.plain.end);
+        cr_expect_eq(result.plain.count, (uint32_t)i + 2, "%u frames", result.plain.count);
+        cr_expect(result.is_same, "not libgcc's frames");
+        cr_expect(result.is_same_kept, "the incremental walk differs");
+        leaf();
+    }
+}
+
+static void switch_to_marked_stacks(void) {
+    char part_of_own[65536];
+    switch_to_marked_stack(support_memory(65536), 65536);
+    switch_to_marked_stack(part_of_own, sizeof part_of_own);
+    KEEP(part_of_own);
+}
+
+WALK_TEST(a_return_address_of_0_ends_a_coroutine) {
+    switch_to_marked_stacks();
+}
+
 /* What a walk keeps of a coroutine's stack must not be read again: half of it may be gone by then. The stack
  * is a copy of our own, in which all rows hang on sp. */
 static char *copied_stack;
