@@ -157,6 +157,7 @@ static const char *reason(int error) {
     case ENFILE: return "too many open files";
     case ENAMETOOLONG: return "file name too long";
     case ENOMEM: return "out of memory";
+    case ENOSYS: return "function not implemented, or not allowed here";
     default: return NULL;
     }
 }
