@@ -206,7 +206,7 @@ def command_check(arguments):
             if mode == "sampled" and key[1] > 4000:  # one block in 13 or more is sampled: where it lies matters
                 relative = 0.15
             if key[0] == "threads":  # what one finds is what the last one left
-                relative = 0.1
+                relative = 0.2
             now = found[key][mode]
             if abs(now - count) > max(relative * count, absolute):
                 print(f"{key[0]} {key[1]}, {mode}: {now:.2f} instructions, golden {count:.2f}")
