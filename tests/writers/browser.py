@@ -5,7 +5,7 @@
 # the numbers that the page shows with those of the files, and leaves screenshots in FOLDER for people to look
 # at. WHAT: html, dhat (the viewer that Valgrind ships), speedscope (its built page, as npm installs it).
 # Exit 77: no browser, or no viewer, on this machine.
-import argparse, base64, html, json, os, re, shutil, subprocess, sys, tempfile
+import argparse, base64, html, json, os, re, shutil, signal, subprocess, sys, tempfile
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,10 +27,18 @@ def browse(url, *more, budget=10000, gl=False):
         skip("no Chromium here (apt-get install chromium)")
     flags = [f for f in FLAGS if not (gl and f == "--disable-gpu")] + \
         (["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"] if gl else [])
-    with tempfile.TemporaryDirectory(prefix="moda-browser-", ignore_cleanup_errors=True) as profile:
-        done = subprocess.run([program, *flags, "--user-data-dir=" + profile, f"--virtual-time-budget={budget}", *more, url],
-                              capture_output=True, text=True, encoding="utf-8", errors="replace", timeout=1500)
-    return done.stdout
+    for _ in range(3):  # headless Chromium now and then never comes to its end; most pages take it some seconds
+        with tempfile.TemporaryDirectory(prefix="moda-browser-", ignore_cleanup_errors=True) as profile:
+            browser = subprocess.Popen(
+                [program, *flags, "--user-data-dir=" + profile, f"--virtual-time-budget={budget}", *more, url],
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8", errors="replace",
+                start_new_session=True)
+            try:
+                return browser.communicate(timeout=300)[0]
+            except subprocess.TimeoutExpired:
+                os.killpg(browser.pid, signal.SIGKILL)  # its helpers hold the pipe, too
+                browser.communicate()
+    sys.exit(f"{program} did not end in three times 300 seconds")
 
 
 def picture(url, path, size, **options):
