@@ -18,8 +18,6 @@
 #define SLOTS_SHARE 8u /* of that, where there is no more */
 #define SLOTS_ROOM                                                                                           \
     (UINT64_C(32768) * sizeof(moda_shard)) /* Linux's own limit of threads, if nobody has raised it */
-#define FORK_YIELDS 1000000u
-#define FORK_NS UINT64_C(10000000000)
 #define DISK_RETRY_NS UINT64_C(1000000000)
 #define EXECS_MAX 10000u /* images of one process that are kept */
 
@@ -31,8 +29,7 @@
 moda_region_header *moda_region_header_ptr;
 
 /* A word in a page of its own that the kernel zeroes in a child; constant where the kernel can't. */
-enum { FORKED_UNSEEN = 0, FORK_IS_FAR = 1, FORK_IS_NEAR = 2 };
-static const uint32_t never_forked = FORK_IS_FAR;
+static const uint32_t never_forked = MODA_FORK_IS_FAR;
 const uint32_t *moda_region_fork_mark = &never_forked;
 bool moda_region_is_copy;
 
@@ -456,7 +453,7 @@ static void watch_for_forks(void) {
     if (mark == NULL || !moda_os_wipe_on_fork(mark, page)) {
         return;
     }
-    moda_store_relaxed(mark, FORK_IS_FAR);
+    moda_store_relaxed(mark, MODA_FORK_IS_FAR);
     moda_region_fork_mark = mark;
 }
 
@@ -554,7 +551,7 @@ static void mark_forks(uint32_t how) {
 static void hold_records(void) {
     enum { PAUSES = 100 };
     is_forking = true;
-    mark_forks(FORK_IS_NEAR);
+    mark_forks(MODA_FORK_IS_NEAR);
     for (int i = 0; i < PAUSES; i++) {
         moda_pause();
     }
@@ -563,15 +560,15 @@ static void hold_records(void) {
 static void let_records_go(void) {
     if (is_forking) {
         is_forking = false;
-        mark_forks(FORK_IS_FAR);
+        mark_forks(MODA_FORK_IS_FAR);
     }
 }
 
 /* Bounded, should the thread that forks never come back. */
 void moda_region_wait_for_fork(void) {
     moda_os_wait wait = {0};
-    while (!is_forking && moda_load_acquire(moda_region_fork_mark) == FORK_IS_NEAR
-           && moda_os_wait_on(&wait, FORK_YIELDS, FORK_NS)) {
+    while (!is_forking && moda_load_acquire(moda_region_fork_mark) == MODA_FORK_IS_NEAR
+           && moda_os_wait_on(&wait, MODA_FORK_YIELDS, MODA_FORK_NS)) {
     }
 }
 
@@ -809,7 +806,7 @@ bool moda_region_fork_child(void) {
     }
     moda_region_is_copy = (header->flags & MODA_REGION_FILE) != 0;
     const bool is_own = !moda_region_is_copy || take_own_copy();
-    mark_forks(FORK_IS_FAR); /* done, and not to be tried again */
+    mark_forks(MODA_FORK_IS_FAR); /* done, and not to be tried again */
     if (!is_own) {
         return false;
     }

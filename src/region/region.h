@@ -98,14 +98,20 @@ extern MODA_HIDDEN bool moda_region_is_copy;
 /* ... and when all that the parent counted is taken out of it: until then a file is unfinished, and no reader takes it. */
 void moda_region_fork_done(void);
 
+/* What the mark says. A child has it zeroed by the kernel. */
+enum { MODA_FORKED_UNSEEN = 0, MODA_FORK_IS_FAR = 1, MODA_FORK_IS_NEAR = 2 };
+/* How long a fork is waited for (moda_os_wait): it takes 0.1 s where it copies gigabytes' page tables. */
+#define MODA_FORK_YIELDS 1000000u
+#define MODA_FORK_NS UINT64_C(10000000000)
+
 /* True in a child whose fork ran no handlers (a raw clone), until moda_region_fork_child: a load. */
 extern MODA_HIDDEN const uint32_t *moda_region_fork_mark;
 MODA_INLINE bool moda_region_forked_unseen(void) {
-    return moda_unlikely(moda_load_relaxed(moda_region_fork_mark) == 0);
+    return moda_unlikely(moda_load_relaxed(moda_region_fork_mark) == MODA_FORKED_UNSEEN);
 }
 /* The same, and while a file's region is copied for a child: then what is to be recorded waits for that. */
 MODA_INLINE bool moda_region_is_forking(void) {
-    return moda_unlikely(moda_load_relaxed(moda_region_fork_mark) != 1);
+    return moda_unlikely(moda_load_relaxed(moda_region_fork_mark) != MODA_FORK_IS_FAR);
 }
 void moda_region_wait_for_fork(void);
 

@@ -48,8 +48,6 @@
 #define THREADS_EVERY_SPARING 4u
 #define YIELDS 10000u /* some milliseconds, where the core is free */
 #define WAIT_NS UINT64_C(1000000000)
-#define FORK_YIELDS 1000000u /* a fork takes 0.1 s where it copies gigabytes' page tables */
-#define FORK_NS UINT64_C(10000000000)
 
 #define load moda_load_relaxed
 #define store moda_store_relaxed
@@ -180,7 +178,7 @@ MODA_COLD static bool wait_for_fork(moda_shard *shard, moda_site *site, bool is_
     while (goes_on && !may_stay_at_site(shard)) {
         unlock_site(site, is_locked);
         moda_store_release(&shard->is_at_site, 0);
-        goes_on = moda_os_wait_on(&wait, FORK_YIELDS, FORK_NS);
+        goes_on = moda_os_wait_on(&wait, MODA_FORK_YIELDS, MODA_FORK_NS);
         store(&shard->is_at_site, 1);
         is_locked = lock_site(site);
     }
@@ -212,7 +210,7 @@ void moda_site_hold_counts(void) {
     for (uint32_t i = 0; i < count; i++) {
         const moda_shard *shard = moda_registry_slot(i);
         while (shard != NULL && shard != mine && __atomic_load_n(&shard->is_at_site, __ATOMIC_SEQ_CST) != 0
-               && moda_os_wait_on(&wait, FORK_YIELDS, WAIT_NS)) {
+               && moda_os_wait_on(&wait, MODA_FORK_YIELDS, WAIT_NS)) {
         }
     }
 }
