@@ -4,16 +4,15 @@
  *
  * Usage: start auto|fp|tables [loader]. With `loader` the program starts itself again, as an argument of the dynamic loader.
  */
-#include <link.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "mod_alloc.h"
+#include "../loader.h"
 #include "start.h"
 #include "unwind/row_cache.h"
 #include "unwind/unwind.h"
@@ -152,18 +151,9 @@ static void look_elsewhere(void) {
     }
 }
 
-static int find_loader(struct dl_phdr_info *object, size_t size, void *name) {
-    (void)size;
-    if (object->dlpi_addr != getauxval(AT_BASE)) {
-        return 0;
-    }
-    *(const char **)name = object->dlpi_name;
-    return 1;
-}
-
 int main(int argc, char **argv) {
-    const char *loader = NULL;
-    if (argc > 2 && dl_iterate_phdr(find_loader, &loader) != 0) {
+    const char *const loader = argc > 2 ? loader_of_process() : NULL;
+    if (loader != NULL) {
         execl(loader, loader, argv[0], argv[1], (char *)NULL);
         perror(loader);
         return 1;

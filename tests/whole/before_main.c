@@ -6,9 +6,7 @@
  */
 #include "whole.h"
 
-#include <link.h>
-#include <sys/auxv.h>
-
+#include "../loader.h"
 #include "before_main_library.h"
 
 enum { IN_LIBRARY, IN_PROGRAM, PLACES };
@@ -42,18 +40,9 @@ static int look_at(const mod_alloc_call_site *site, void *context) {
     return 0;
 }
 
-static int find_loader(struct dl_phdr_info *object, size_t size, void *name) {
-    (void)size;
-    if (object->dlpi_addr != getauxval(AT_BASE)) {
-        return 0;
-    }
-    *(const char **)name = object->dlpi_name;
-    return 1;
-}
-
 int main(int argc, char **argv) {
-    const char *loader = NULL;
-    if (argc > 1 && dl_iterate_phdr(find_loader, &loader) != 0) {
+    const char *const loader = argc > 1 ? loader_of_process() : NULL;
+    if (loader != NULL) {
         execl(loader, loader, argv[0], (char *)NULL);
         NEED(false, "%s does not run", loader);
     }
