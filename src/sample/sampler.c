@@ -37,11 +37,12 @@ double moda_sampler_log(double x) {
         m *= 0.5;
         exponent++;
     }
+    static const double term[] = {1.0 / 15, 1.0 / 13, 1.0 / 11, 1.0 / 9, 1.0 / 7, 1.0 / 5, 1.0 / 3, 1.0};
     const double t = (m - 1) / (m + 1);
     const double square = t * t;
     double sum = 1.0 / 17;
-    for (int k = 15; k >= 1; k -= 2) {
-        sum = sum * square + 1.0 / k;
+    for (int i = 0; i < 8; i++) {
+        sum = sum * square + term[i];
     }
     return (double)exponent * 0.69314718055994530942 + 2 * t * sum;
 }
@@ -57,9 +58,11 @@ double moda_sampler_one_minus_exp(double x) {
         x *= 0.5;
         doublings++;
     }
+    static const double part[] = {1.0 / 10, 1.0 / 9, 1.0 / 8, 1.0 / 7, 1.0 / 6,
+                                  1.0 / 5,  1.0 / 4, 1.0 / 3, 1.0 / 2};
     double sum = 1;
-    for (int k = 10; k >= 2; k--) {
-        sum = 1 - x / k * sum;
+    for (int i = 0; i < 9; i++) {
+        sum = 1 - x * part[i] * sum;
     }
     double q = x * sum;
     while (doublings-- > 0) {
@@ -90,10 +93,10 @@ uint64_t moda_sampler_weight_fixed(uint64_t *stream, size_t size, uint64_t mean)
         return 65536;
     }
     const double exact = moda_sampler_weight(size, mean) * 65536;
-    uint64_t unit = 1; /* of the last of 24 significant bits */
-    for (uint64_t rest = (uint64_t)exact >> 24; rest != 0; rest >>= 1) {
-        unit *= 2;
-    }
+    const uint64_t above = (uint64_t)exact >> 24;
+    const uint64_t unit =
+        above == 0 ? 1
+                   : UINT64_C(2) << (63 - __builtin_clzll(above)); /* of the last of 24 significant bits */
     const double steps = exact / (double)unit;
     const uint64_t whole = (uint64_t)steps;
     const double u = (double)(next_random(stream) >> 11) * 0x1p-53;
