@@ -2,7 +2,7 @@
  *
  * modules.c - the list of objects in the region. See modules.h.
  *
- *   pc --> page asked for before? --> open record that covers it? --> ask ld.so, read the program headers
+ *   pc --> record last found around there? --> open record that covers it? --> ask ld.so, read the program headers
  *
  * The list grows at its head (release) and is walked without a lock. A record's only field that changes is
  * generation_unmapped, from 0, once, under the lock.
@@ -23,7 +23,9 @@
 #pragma weak _dl_find_object /* since glibc 2.35; a static program has it only if something else needs it */
 
 #define PATH_SIZE 4096u
-#define KNOWN_PAGES 256u
+#define FOUND_LAST 64u
+#define AROUND_SHIFT                                                                                         \
+    21 /* 2 MiB: a large object is found by a few places, where each page of code would be another line */
 #define HEADERS_MAX 64u /* program headers; real objects have about a dozen */
 #define NOTES_MAX 64u
 
@@ -43,8 +45,8 @@ typedef struct object {
 
 static moda_lock list_lock;
 
-/* Pages that a record covers: page number and generation in one word, so that it is read whole. */
-static uint64_t known_pages[KNOWN_PAGES];
+/* The record that covered an address of the same 2 MiB, or NULL. */
+static const moda_module *found_last[FOUND_LAST];
 
 /* Around all ranges that are gone. */
 static uint64_t gone_start = UINT64_MAX;
@@ -52,12 +54,8 @@ static uint64_t gone_end;
 
 /* ---- what is known ---- */
 
-static uint64_t page_key(uintptr_t pc, uint32_t generation) {
-    return ((uint64_t)pc >> 12 << 20) | (generation & 0xfffffu);
-}
-
-static uint64_t *page_slot(uintptr_t pc) {
-    return &known_pages[(pc >> 12) % KNOWN_PAGES];
+static const moda_module **found_slot(uintptr_t pc) {
+    return &found_last[(pc >> AROUND_SHIFT) % FOUND_LAST];
 }
 
 static moda_module *first_module(void) {
@@ -72,13 +70,16 @@ static bool is_open(const moda_module *module) {
     return moda_load_relaxed(&module->generation_unmapped) == 0;
 }
 
+static bool is_covered_by(uintptr_t pc, const moda_module *module) {
+    return pc >= module->start && pc < module->end && is_open(module);
+}
+
 static const moda_module *covering_module(uintptr_t pc) {
-    for (const moda_module *module = first_module(); module != NULL; module = next_module(module)) {
-        if (is_open(module) && pc >= module->start && pc < module->end) {
-            return module;
-        }
+    const moda_module *module = first_module();
+    while (module != NULL && !is_covered_by(pc, module)) {
+        module = next_module(module);
     }
-    return NULL;
+    return module;
 }
 
 /* ---- finding an object ---- */
@@ -326,28 +327,42 @@ static void add_locked(const object *found) {
     moda_store_relaxed(&header->module_count, header->module_count + 1);
 }
 
-MODA_COLD static void note_slow(uintptr_t pc) {
-    if (covering_module(pc) == NULL) {
+/* The record of an address, made if need be; NULL: none. */
+MODA_COLD static const moda_module *note_slow(uintptr_t pc) {
+    const moda_module *module = covering_module(pc);
+    if (module == NULL) {
         object found;
         if (!find_object(pc, &found)) {
-            return; /* generated code; never remembered, an object may be mapped there later */
+            return NULL; /* generated code; never remembered, an object may be mapped there later */
         }
         moda_lock_take(&list_lock, MODA_LOCK_MODULES);
         if (covering_module(pc) == NULL) {
             add_locked(&found);
         }
         moda_lock_release(&list_lock, MODA_LOCK_MODULES);
-        if (covering_module(pc) == NULL) {
-            return;
-        }
+        module = covering_module(pc);
     }
-    moda_store_relaxed(page_slot(pc), page_key(pc, moda_load_relaxed(&moda_region()->module_generation)));
+    if (module != NULL) {
+        moda_store_release(found_slot(pc), module);
+    }
+    return module;
+}
+
+static const moda_module *note(uintptr_t pc) {
+    const moda_module *module = moda_load_acquire(found_slot(pc));
+    return moda_likely(module != NULL && is_covered_by(pc, module)) ? module : note_slow(pc);
 }
 
 void moda_modules_note(uintptr_t pc) {
-    const uint32_t generation = moda_load_relaxed(&moda_region()->module_generation);
-    if (moda_unlikely(moda_load_relaxed(page_slot(pc)) != page_key(pc, generation))) {
-        note_slow(pc);
+    note(pc);
+}
+
+void moda_modules_note_stack(const uint64_t *frames, uint32_t count) {
+    const moda_module *module = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        if (module == NULL || !is_covered_by((uintptr_t)frames[i], module)) {
+            module = note((uintptr_t)frames[i]);
+        }
     }
 }
 
@@ -408,6 +423,7 @@ void moda_modules_fork_child(void) {
         return;
     }
     moda_lock_reset(&list_lock, MODA_LOCK_MODULES);
+    memset(found_last, 0, sizeof found_last);
     uint32_t count = 0; /* a copied file's count may be newer than its list */
     for (const moda_module *module = first_module(); module != NULL; module = next_module(module)) {
         count++;
