@@ -580,6 +580,40 @@ MODA_INLINE void *moda_heap_malloc_warm(moda_heap *heap, size_t size) {
     return NULL;
 }
 
+/* A page for a medium size that links none of its blocks. NULL: there is none to be had now. */
+static MODA_NOINLINE moda_page *moda_heap_bare_page(moda_heap *heap, size_t size) {
+    mi_page_queue_t *queue = mi_page_queue(heap, size);
+    _mi_heap_collect_retired(heap, false);
+    mi_page_t *page = moda_mi_segment_page(heap, queue->block_size);
+    if (page) {
+        page->free = (mi_block_t *)page; /* a page that has a list is not given another one */
+        mi_page_init(heap, page, queue->block_size, heap->tld);
+        MODA_ASSERT(page->capacity == 0);
+        page->free = NULL;
+        mi_page_queue_push(heap, queue, page);
+    }
+    return page;
+}
+
+/* A block of a medium size that was never in use, where mimalloc would link four: that many page faults, and memory that
+ * may stay unused for ever. NULL: the generic path is to be asked, which also finds what was freed. Not in a checked
+ * build. size is rounded. */
+MODA_INLINE void *moda_heap_malloc_untouched(moda_heap *heap, size_t size) {
+    moda_page *page = moda_heap_medium_page(heap, size);
+    if (!page) {
+        page = moda_heap_bare_page(heap, size);
+    }
+    if (!page || page->free || page->local_free || mi_page_thread_free(page)
+        || page->capacity == page->reserved) {
+        return NULL;
+    }
+    void *block = (uint8_t *)moda_mi_page_start(page) + page->capacity * moda_page_block_size_fast(page);
+    page->capacity++;
+    page->used++;
+    page->retire_expire = 0;
+    return block;
+}
+
 /* ---- apart from the thread's heap ---- */
 
 /* From now on the calling thread has the empty heap: no fast path is reached, and the slow ones see it. */

@@ -163,6 +163,11 @@ MODA_INLINE mi_page_t *moda_mi_page_apart(size_t size) {
                                       &moda_mi_os_apart);
 }
 
+/* A page for blocks of this size, not initialized; NULL if there is none to be had now. */
+MODA_INLINE mi_page_t *moda_mi_segment_page(mi_heap_t *heap, size_t block_size) {
+    return _mi_segment_page_alloc(heap, block_size, 0, &heap->tld->segments, &heap->tld->os);
+}
+
 MODA_INLINE void *moda_mi_page_start(mi_page_t *page) {
     size_t size;
     return _mi_segment_page_start(_mi_page_segment(page), page, &size);

@@ -129,6 +129,14 @@ MODA_INLINE mi_page_t *moda_mi_page_apart(size_t size) {
     return page;
 }
 
+/* A page for blocks of this size, not initialized; NULL if there is none to be had now. */
+MODA_INLINE mi_page_t *moda_mi_segment_page(mi_heap_t *heap, size_t block_size) {
+    const int saved = errno;
+    mi_page_t *page = _mi_segment_page_alloc(heap, block_size, 0, &heap->tld->segments);
+    errno = saved;
+    return page;
+}
+
 MODA_INLINE void *moda_mi_page_start(mi_page_t *page) {
     return page->page_start;
 }

@@ -293,7 +293,7 @@ typedef struct moda_shard {
     moda_peak_mark window_mark[MODA_THREAD_WINDOWS];
     uint32_t window_id[MODA_THREAD_WINDOWS];
     uint32_t window_next_id;
-    moda_ref memo; /* owner: the walks it remembers, where it records every allocation; for nobody else */
+    moda_ref memo; /* owner: the walks it remembers; for nobody else */
     /* owner: the sums that a change guarded by seq leaves as they are. Where a child is forked in the middle of one, it
      * puts them back. */
     uint32_t before_what; /* MODA_BEFORE_* */

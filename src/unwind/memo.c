@@ -19,8 +19,8 @@ typedef struct words {
     uint16_t at[MODA_MEMO_WORDS_MAX];
 } words;
 
-void moda_memo_clear(moda_memo *memo) {
-    memset(memo->entry, 0, sizeof memo->entry);
+void moda_memo_clear(moda_memo *memo, moda_memo_kind kind) {
+    memset(memo->entry, 0, moda_memo_entries(kind) * sizeof memo->entry[0]);
 }
 
 /* The word that a step went by must hold what the step took it for; and lie in reach of a place. */
@@ -115,17 +115,18 @@ static void sort_out(const words *w, list *single, list *pair) {
     fill_up(pair);
 }
 
-static void write_words(moda_memo *memo, moda_memo_entry *entry, const words *w) {
+static void write_words(moda_memo *memo, moda_memo_kind kind, moda_memo_entry *entry, const words *w) {
     list single, pair;
     sort_out(w, &single, &pair);
     const uint64_t values = 2 * pair.count + single.count;
     const uint64_t bytes = (8 * values + 2 * (pair.count + single.count) + 15) & ~(uint64_t)15;
-    const uint64_t left = MODA_MEMO_RING_BYTES - memo->written % MODA_MEMO_RING_BYTES;
+    const uint32_t ring_bytes = moda_memo_ring_bytes(kind);
+    const uint64_t left = ring_bytes - memo->written % ring_bytes;
     entry->place = memo->written + (left < bytes ? left : 0);
     entry->pairs_of_words = (uint8_t)pair.count;
     entry->words = (uint8_t)single.count;
     memo->written = entry->place + bytes;
-    uint64_t *value = (uint64_t *)(void *)&memo->ring[entry->place % MODA_MEMO_RING_BYTES];
+    uint64_t *value = (uint64_t *)(uintptr_t)(moda_memo_ring(memo, kind) + entry->place % ring_bytes);
     uint16_t *at = (uint16_t *)(void *)(value + values);
     for (uint32_t i = 0; i < pair.count; i++) {
         *value++ = w->value[pair.word[i]];
@@ -140,11 +141,12 @@ static void write_words(moda_memo *memo, moda_memo_entry *entry, const words *w)
     }
 }
 
-void moda_memo_keep(moda_memo *memo, const moda_unwind_start *start, const moda_unwind_thread *thread,
-                    const moda_walk *walk, uint32_t value, uint32_t generation) {
+void moda_memo_keep(moda_memo *memo, moda_memo_kind kind, const moda_unwind_start *start,
+                    const moda_unwind_thread *thread, const moda_walk *walk, uint32_t value,
+                    uint32_t generation) {
     const moda_row_view view = moda_row_view_now();
     if (memo->epoch != view.epoch || memo->generation != generation) {
-        moda_memo_clear(memo);
+        moda_memo_clear(memo, kind);
         memo->epoch = view.epoch;
         memo->generation = generation;
     }
@@ -156,8 +158,9 @@ void moda_memo_keep(moda_memo *memo, const moda_unwind_start *start, const moda_
         || !collect(&w, &view, frame, walk->count, &needs_fp)) {
         return;
     }
-    moda_memo_entry *entry = moda_memo_set(memo, start->pc, start->sp) + memo->next_way++ % MODA_MEMO_WAYS;
-    write_words(memo, entry, &w);
+    moda_memo_entry *entry =
+        moda_memo_set(memo, kind, start->pc, start->sp) + memo->next_way++ % MODA_MEMO_WAYS;
+    write_words(memo, kind, entry, &w);
     entry->pc = start->pc;
     entry->sp = start->sp;
     entry->fp = start->fp;

@@ -17,6 +17,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "unwind/memo.h"
 #include "unwind/stack.h"
 
 #define NOINLINE __attribute__((noinline))
@@ -221,6 +222,54 @@ WALK_TEST(a_changed_return_address_is_noticed) {
     const moda_walk second = moda_unwind(&start, thread, frames);
     cr_expect_eq(frames[3], code + 99);
     cr_expect_eq(first.count, second.count);
+}
+
+/* Walks over stacks that begin at different words of the chain, each remembered as what it led to. */
+static void check_memo(moda_memo_kind kind) {
+    enum { WALKS = 1000, CHAIN = 4 * (WALKS + SUPPORT_FRAMES_MAX + 4) };
+    moda_unwind_thread *thread = support_memory(moda_unwind_thread_size(SUPPORT_FRAMES_MAX));
+    moda_memo *memo = support_memory(moda_memo_size(kind) + 4096);
+    uint8_t *const behind = (uint8_t *)memo + moda_memo_size(kind);
+    uintptr_t stack[CHAIN] = {0};
+    uint64_t frames[SUPPORT_FRAMES_MAX];
+    make_chain(stack, CHAIN);
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < WALKS; i++) {
+        const moda_unwind_start start = {
+            .pc = 16, .sp = (uintptr_t)&stack[4 * i], .fp = (uintptr_t)&stack[4 * i + 2]};
+        cr_assert_null(moda_memo_find(memo, kind, &start, 7), "walk %u before it was made", i);
+        const moda_walk walk = moda_unwind(&start, thread, frames);
+        moda_memo_keep(memo, kind, &start, thread, &walk, i, 7);
+        const moda_memo_entry *entry = moda_memo_find(memo, kind, &start, 7);
+        cr_assert(entry != NULL && entry->value == i && entry->end == walk.end, "walk %u", i);
+        cr_assert_null(moda_memo_find(memo, kind, &start, 8), "another generation");
+        const uintptr_t kept = stack[4 * i + 11];
+        stack[4 * i + 11] += 4; /* a return address three frames out */
+        cr_assert_null(moda_memo_find(memo, kind, &start, 7), "walk %u with another word", i);
+        stack[4 * i + 11] = kept;
+    }
+    for (uint32_t i = 0; i < WALKS; i++) {
+        const moda_unwind_start start = {
+            .pc = 16, .sp = (uintptr_t)&stack[4 * i], .fp = (uintptr_t)&stack[4 * i + 2]};
+        const moda_memo_entry *entry = moda_memo_find(memo, kind, &start, 7);
+        cr_assert(entry == NULL || entry->value == i, "walk %u led to %u", i,
+                  entry == NULL ? 0 : entry->value);
+        found += entry != NULL;
+    }
+    cr_expect_geq(found, 20);
+    cr_expect_lt(found, WALKS, "there is room for %zu", moda_memo_entries(kind));
+    for (uint32_t i = 0; i < 4096; i++) {
+        cr_assert_eq(behind[i], 0, "written %u bytes behind its end", i);
+    }
+    moda_memo_clear(memo, kind);
+    const moda_unwind_start last = {
+        .pc = 16, .sp = (uintptr_t)&stack[4 * (WALKS - 1)], .fp = (uintptr_t)&stack[4 * (WALKS - 1) + 2]};
+    cr_expect_null(moda_memo_find(memo, kind, &last, 7));
+}
+
+WALK_TEST(what_is_remembered_of_walks_is_right_or_gone) {
+    check_memo(MODA_MEMO_SMALL);
+    check_memo(MODA_MEMO_LARGE);
 }
 
 /* What a frame pointer that holds something else leads to: what is no code, or does not follow a call there. */
