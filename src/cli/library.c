@@ -6,6 +6,8 @@
  */
 #include "cli/library.h"
 
+#include "cli/program.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +23,14 @@ static const char *const places[] = {MODA_CLI_INSTALLED_FROM_BIN, "../lib", "."}
 static void use(const moda_cli_args *args, const char *source, const char *name, char path[PATH_MAX]) {
     if (realpath(name, path) == NULL || access(path, R_OK) != 0) {
         moda_cli_fail(args, MODA_CLI_MISUSE, "%s: '%s': %s", source, name, strerror(errno));
+    }
+    /* The dynamic linker preloads any library, and the program would run unprofiled. */
+    if (!moda_cli_is_mod_alloc(path)) {
+        moda_cli_fail(
+            args, MODA_CLI_MISUSE,
+            "%s: '%s' is no library of mod-alloc: a shared library that defines " MODA_CLI_OUR_SYMBOL
+            " is expected",
+            source, name);
     }
 }
 

@@ -12,7 +12,7 @@
 
 /* `named` (from --library; may be NULL), else the variable MOD_ALLOC_LIBRARY, else beside the executable: in
  * the installed layout, then in the build tree; else in the directory it was configured for. Absolute. Ends
- * the process where there is none. */
+ * the process where there is none, or what was named is none of ours. */
 void moda_cli_find_library(const moda_cli_args *args, const char *named, char path[PATH_MAX]);
 
 #endif

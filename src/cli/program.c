@@ -111,7 +111,7 @@ static void look_at_symbol(elf_facts *facts, const char *name, bool is_defined) 
                       {"__tsan_init", "ThreadSanitizer"},
                       {"__msan_init", "MemorySanitizer"},
                       {"__hwasan_init", "HWAddressSanitizer"}};
-    if (is_defined && strcmp(name, "mod_alloc_snapshot") == 0) {
+    if (is_defined && strcmp(name, MODA_CLI_OUR_SYMBOL) == 0) {
         facts->has_mod_alloc = true;
     }
     for (size_t i = 0; i < sizeof sanitizers / sizeof *sanitizers; i++) {
@@ -162,6 +162,11 @@ static bool read_elf(const char *path, bool with_symbols, elf_facts *facts) {
     elf_end(elf);
     close(fd);
     return is_elf;
+}
+
+bool moda_cli_is_mod_alloc(const char *path) {
+    elf_facts facts;
+    return read_elf(path, true, &facts) && facts.header.e_type == ET_DYN && facts.has_mod_alloc;
 }
 
 /* Will the system give it other rights than ours? Then the dynamic linker ignores LD_PRELOAD. */

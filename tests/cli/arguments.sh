@@ -113,10 +113,14 @@ try "$MOD_ALLOC" stat 2000000000
 expect_status 2
 expect_err "there is no such process"
 mkdir lib
-: > lib/libmod_alloc.so
+cp "$LIBRARY" lib/libmod_alloc.so
 try "$MOD_ALLOC" compare --library lib/libmod_alloc.so --allocators plain true
 expect_status 2
 expect_err "lib/libmimalloc_plain.so: it lies where mod-alloc was built"
+: > lib/foreign.so
+try "$MOD_ALLOC" compare --library lib/foreign.so true
+expect_status 2
+expect_err "'lib/foreign.so' is no library of mod-alloc"
 
 # options of the program are the program's
 try "$MOD_ALLOC" run -q printf '%s' --help

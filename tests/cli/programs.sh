@@ -99,6 +99,15 @@ refused 126 "whose interpreter is a script" ./round
 # the library
 refused 2 "/nonexistent.so" --library /nonexistent.so true
 MOD_ALLOC_LIBRARY=/nonexistent2.so refused 2 "/nonexistent2.so" true
+# one that is none of ours would be preloaded, and the program run unprofiled
+foreign=$(ldd "$MOD_ALLOC" | awk '$1 ~ /^libelf/ { print $3 }')
+refused 2 "--library: '$foreign' is no library of mod-alloc: a shared library that defines mod_alloc_snapshot is expected" \
+    -L "$foreign" echo ran
+expect_equal "lines of '$what'" "$(wc -l < .err)" 1
+MOD_ALLOC_LIBRARY=$foreign refused 2 "MOD_ALLOC_LIBRARY: '$foreign' is no library of mod-alloc" echo ran
+echo 'no library' > text.so
+refused 2 "'text.so' is no library of mod-alloc" --library text.so echo ran
+refused 2 "is no library of mod-alloc" --library "$PROGRAMS/allocate" echo ran
 cp "$MOD_ALLOC" alone
 try ./alone run true # far from its library: found where it would be installed, or said
 case $status in 0) ;; 2) expect_err "--library" ;; *) fail "without a library: status $status: $err" ;; esac
