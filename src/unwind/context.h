@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * context.h - the registers in a signal's context, by processor. Apart from machine.h, since it takes GNU's names.
+ * context.h - the registers in a context, a signal's or one that was made, by processor. Apart from machine.h, since it takes GNU's names.
  */
 #ifndef MODA_UNWIND_CONTEXT_H
 #define MODA_UNWIND_CONTEXT_H
@@ -24,6 +24,10 @@ MODA_INLINE uintptr_t moda_context_ra(const mcontext_t *m) {
     (void)m;
     return 0;
 }
+/* At the first instruction of a function: where it will return to. */
+MODA_INLINE uintptr_t moda_context_returns_to(const mcontext_t *m) {
+    return *(const uintptr_t *)moda_context_sp(m);
+}
 
 #elif defined(__aarch64__)
 
@@ -38,6 +42,9 @@ MODA_INLINE uintptr_t moda_context_fp(const mcontext_t *m) {
 }
 MODA_INLINE uintptr_t moda_context_ra(const mcontext_t *m) {
     return m->regs[30];
+}
+MODA_INLINE uintptr_t moda_context_returns_to(const mcontext_t *m) {
+    return moda_context_ra(m);
 }
 
 #endif

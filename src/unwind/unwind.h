@@ -3,11 +3,12 @@
  * unwind.h - fills an array with return addresses, from inside malloc.
  *
  * Called from hot/slow.c when an allocation is sampled. A walker takes no lock, calls no libc function but
- * memcpy, memset and _dl_find_object, allocates nothing, and reads only the known stack, unwind tables of
- * mapped objects, and its own memory (from moda_unwind_set_memory's function). errno stays as it is.
+ * memcpy, memset, _dl_find_object and makecontext (coroutine.c), allocates nothing, and reads only the known
+ * stack, unwind tables of mapped objects, and its own memory (from moda_unwind_set_memory's function). errno
+ * stays as it is.
  *
  * The room's files: select.c frame_pointer.c tables.c cfi.c row.c row_cache.c stack.c
- * registers.c
+ * registers.c coroutine.c
  */
 #ifndef MODA_UNWIND_UNWIND_H
 #define MODA_UNWIND_UNWIND_H

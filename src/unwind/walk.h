@@ -99,6 +99,9 @@ moda_walk moda_tables_walk_from(moda_walk_state *s, uint32_t count);
  * some microseconds. */
 bool moda_registers_step(moda_walk_state *s);
 
+/* Whether it is where the function of a coroutine returns to that was made by makecontext. */
+bool moda_is_end_of_coroutine(uintptr_t pc);
+
 MODA_INLINE uintptr_t moda_stack_load(uintptr_t address) {
     return *(const moda_stack_word *)address;
 }
