@@ -122,38 +122,69 @@ static void add_counts(moda_site_counts *c, const moda_site_counts *d, uint64_t 
 
 /* ---- a site's lock ---- */
 
-/* What this thread has locked, or is about to lock, and what the lock then holds. */
-static MODA_TLS struct {
+/* What this thread has locked, or is about to lock, and what the lock then holds: at place 0 with a shard of its own, at
+ * the next ones in handlers that have interrupted that, and each other. */
+enum { PLACES = 4, NOT_LOCKED = -1 };
+typedef struct note {
     moda_site *site; /* or NULL */
     uint32_t word;
+} note;
+static MODA_TLS struct {
+    int depth;             /* the next place */
+    note note[PLACES + 1]; /* the last is for all handlers deeper than that, and is of no account */
 } locked;
 
-/* True if taken; false if it was not to be had in some milliseconds (law 5). */
-static bool lock_site(moda_site *site) {
+/* Who had it was left, by longjmp out of a handler. If that was just before it took the lock, and another thread has it,
+ * that one goes on without: as where law 5 has it. */
+static void let_go(note *of) {
+    uint32_t word = of->word;
+    if (of->site != NULL) {
+        __atomic_compare_exchange_n(&of->site->counts_lock, &word, word + 1, false, __ATOMIC_RELEASE,
+                                    __ATOMIC_RELAXED);
+        of->site = NULL;
+    }
+}
+
+static int next_place(void) {
+    return locked.depth < PLACES ? locked.depth : PLACES;
+}
+
+/* Its place; NOT_LOCKED if it was not to be had in some milliseconds (law 5). */
+static int lock_site(moda_site *site, int place) {
     moda_os_wait wait = {0};
+    note *mine = &locked.note[place];
+    locked.depth = place + 1;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (moda_unlikely(mine->site != NULL) && place < PLACES) {
+        let_go(mine); /* of a handler that was left into another one */
+    }
     do {
         uint32_t seq = load(&site->counts_lock);
         if ((seq & 1) == 0) {
-            locked.word = seq + 1;
+            mine->word = seq + 1;
             __atomic_signal_fence(__ATOMIC_SEQ_CST);
-            locked.site = site;
+            mine->site = site;
             __atomic_signal_fence(__ATOMIC_SEQ_CST);
             if (__atomic_compare_exchange_n(&site->counts_lock, &seq, seq + 1, false, __ATOMIC_SEQ_CST,
                                             __ATOMIC_RELAXED)) {
                 __atomic_thread_fence(__ATOMIC_RELEASE);
-                return true;
+                return place;
             }
-            locked.site = NULL;
+            mine->site = NULL;
         }
     } while (moda_os_wait_on(&wait, YIELDS, WAIT_NS));
-    return false;
+    locked.depth = place;
+    return NOT_LOCKED;
 }
 
-static void unlock_site(moda_site *site, bool is_locked) {
-    if (is_locked) {
-        moda_store_release(&site->counts_lock, load(&site->counts_lock) + 1);
+static void unlock_site(moda_site *site, int place) {
+    if (place != NOT_LOCKED) {
+        /* Open, even if somebody has let it go meanwhile. */
+        moda_store_release(&site->counts_lock, (load(&site->counts_lock) | 1) + 1);
         __atomic_signal_fence(__ATOMIC_SEQ_CST);
-        locked.site = NULL;
+        locked.note[place].site = NULL;
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        locked.depth = place;
     }
 }
 
@@ -172,30 +203,30 @@ MODA_INLINE bool may_stay_at_site(const moda_shard *shard) {
     return moda_likely(by == NULL) || by == shard;
 }
 
-MODA_COLD static bool wait_for_fork(moda_shard *shard, moda_site *site, bool is_locked) {
+MODA_COLD static int wait_for_fork(moda_shard *shard, moda_site *site, int place) {
     moda_os_wait wait = {0};
     bool goes_on = true;
     while (goes_on && !may_stay_at_site(shard)) {
-        unlock_site(site, is_locked);
+        unlock_site(site, place);
         moda_store_release(&shard->is_at_site, 0);
         goes_on = moda_os_wait_on(&wait, MODA_FORK_YIELDS, MODA_FORK_NS);
         store(&shard->is_at_site, 1);
-        is_locked = lock_site(site);
+        place = lock_site(site, 0);
     }
-    return is_locked;
+    return place;
 }
 
-MODA_INLINE bool enter_site(moda_shard *shard, moda_site *site) {
+MODA_INLINE int enter_site(moda_shard *shard, moda_site *site) {
     if (!is_own(shard)) {
-        return lock_site(site);
+        return lock_site(site, next_place());
     }
     store(&shard->is_at_site, 1);
-    const bool is_locked = lock_site(site);
-    return moda_likely(may_stay_at_site(shard)) ? is_locked : wait_for_fork(shard, site, is_locked);
+    const int place = lock_site(site, 0);
+    return moda_likely(may_stay_at_site(shard)) ? place : wait_for_fork(shard, site, place);
 }
 
-MODA_INLINE void leave_site(moda_shard *shard, moda_site *site, bool is_locked) {
-    unlock_site(site, is_locked);
+MODA_INLINE void leave_site(moda_shard *shard, moda_site *site, int place) {
+    unlock_site(site, place);
     if (is_own(shard)) {
         moda_store_release(&shard->is_at_site, 0);
     }
@@ -239,7 +270,7 @@ static bool is_young(const moda_site *site) {
 /* The entry's figures go to their site; then it is `next`'s, or empty. */
 static void evict(moda_shard *shard, moda_site_delta *delta, moda_ref next) {
     moda_site *site = moda_region_at(delta->site);
-    const bool is_locked = site != NULL && enter_site(shard, site);
+    const int place = site != NULL ? enter_site(shard, site) : NOT_LOCKED;
     const uint32_t seq = moda_site_begin_change(delta);
     if (site != NULL) {
         add_counts(&site->counts, &delta->counts, load(&moda_region()->peak_epoch));
@@ -248,7 +279,7 @@ static void evict(moda_shard *shard, moda_site_delta *delta, moda_ref next) {
     const bool is_old = next != 0 && !is_young(moda_region_at(next));
     moda_site_end_change(delta, (seq & ~MODA_DELTA_IS_OLD) | (is_old ? MODA_DELTA_IS_OLD : 0));
     if (site != NULL) {
-        leave_site(shard, site, is_locked);
+        leave_site(shard, site, place);
     }
 }
 
@@ -262,13 +293,10 @@ void moda_site_flush(moda_shard *shard) {
 }
 
 void moda_site_recover(moda_shard *shard) {
-    /* Left just before it was taken, when another thread had, that one goes on without: as where law 5 has it. */
-    uint32_t word = locked.word;
-    if (locked.site != NULL) {
-        __atomic_compare_exchange_n(&locked.site->counts_lock, &word, word + 1, false, __ATOMIC_RELEASE,
-                                    __ATOMIC_RELAXED);
-        locked.site = NULL;
+    for (int i = 0; i < PLACES; i++) {
+        let_go(&locked.note[i]);
     }
+    locked.depth = 0;
     moda_store_release(&shard->is_at_site, 0);
     moda_delta_cache *cache = moda_region_at(shard->deltas);
     for (uint32_t i = 0; cache != NULL && i < cache->entries; i++) {
@@ -365,9 +393,9 @@ MODA_COLD static void count_slow(moda_shard *shard, moda_site *site, event what,
         moda_site_end_change(delta, seq);
         return;
     }
-    const bool is_locked = enter_site(shard, site);
+    const int place = enter_site(shard, site);
     count(&site->counts, what, sample, end);
-    leave_site(shard, site, is_locked);
+    leave_site(shard, site, place);
 }
 
 moda_born moda_site_begin_life(const moda_shard *shard, const moda_site *site) {

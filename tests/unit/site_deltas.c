@@ -432,16 +432,14 @@ Test(site_deltas, a_fork_finds_no_delta_half_moved) {
 /* ---- left in the middle ---- */
 
 #if defined(__x86_64__)
-/* The processor's own single steps: each is a signal, and the handler of the chosen one does not return. */
-static volatile long steps, leave_at;
+/* The processor's own single steps: each is a signal, and the handler of the chosen one does not return. Before that it
+ * may count, too, at a site of its own; that may be left at a chosen step, by the handler of that one. */
+typedef enum handlers_count { NOTHING, ONE_WHOLE, ONE_LEFT_IN_ITS_MIDDLE } handlers_count;
+static const moda_sample counted = {.weight_fixed = 65536, .size = 16, .requested = 16};
+static volatile handlers_count counts_in_handler;
+static volatile long steps, leave_at, inner_steps, inner_leave_at;
+static volatile bool is_in_handler;
 static sigjmp_buf outside;
-
-static void at_each_step(int number) {
-    (void)number;
-    if (++steps == leave_at) {
-        siglongjmp(outside, 1);
-    }
-}
 
 static inline __attribute__((always_inline)) void set_steps(bool is_on) {
     __asm__ volatile("sub $128, %%rsp; pushfq; andq $~0x100, (%%rsp); orq %0, (%%rsp); popfq; add $128, %%rsp"
@@ -450,45 +448,89 @@ static inline __attribute__((always_inline)) void set_steps(bool is_on) {
                      : "cc", "memory");
 }
 
-/* `sites` of them in turn, so that deltas change hands, too; in places all over what one count takes. */
-static void leave_counts(uint64_t sample_bytes, unsigned sites) {
-    const moda_sample sample = {.weight_fixed = 65536, .size = 16, .requested = 16};
+static void count_in_handler(void) {
+    is_in_handler = true;
+    if (counts_in_handler == ONE_LEFT_IN_ITS_MIDDLE) {
+        set_steps(true);
+    }
+    moda_site_count_alloc(NULL, models[SITES - 1].site, &counted);
+    set_steps(false);
+}
+
+static void at_each_step(int number) {
+    (void)number;
+    if (is_in_handler) {
+        if (++inner_steps == inner_leave_at) {
+            siglongjmp(outside, 1);
+        }
+    } else if (++steps == leave_at) {
+        if (counts_in_handler != NOTHING) {
+            count_in_handler();
+        }
+        siglongjmp(outside, 1);
+    }
+}
+
+/* At step `at` of a count, and at step `inner_at` of the handler's. True if something was then half done. */
+static bool leave_count(unsigned site, long at, long inner_at) {
+    steps = inner_steps = 0;
+    leave_at = at;
+    inner_leave_at = inner_at;
+    is_in_handler = false;
+    if (sigsetjmp(outside, 1) == 0) {
+        set_steps(true);
+        moda_site_count_alloc(shards[0], models[site].site, &counted);
+        set_steps(false);
+    }
+    bool is_locked = false;
+    for (unsigned k = 0; k < SITES; k++) {
+        is_locked |= (models[k].site->counts_lock & 1) != 0;
+    }
+    const bool is_half_done = is_locked || !moda_site_deltas_are_valid(shards[0]);
+    moda_site_recover(shards[0]);
+    for (unsigned k = 0; k < SITES; k++) {
+        cr_assert_eq(models[k].site->counts_lock & 1, 0, "site %u, left at instruction %ld, and at %ld", k,
+                     at, inner_at);
+    }
+    cr_assert(moda_site_deltas_are_valid(shards[0]), "left at instruction %ld", at);
+    return is_half_done;
+}
+
+/* `sites` of them in turn, so that deltas change hands, too; in places all over what one count takes, and what the
+ * handler's does. */
+static void leave_counts(uint64_t sample_bytes, unsigned sites, handlers_count in_handler) {
+    const bool is_inner_left = in_handler == ONE_LEFT_IN_ITS_MIDDLE;
+    const long places = is_inner_left ? 30 : 400;
+    const struct sigaction action = {.sa_handler = at_each_step, .sa_flags = SA_NODEFER};
     prepare(sample_bytes);
-    signal(SIGTRAP, at_each_step);
-    enum { PLACES = 400 };
-    long in_the_middle = 0;
-    volatile long apart = 1, count = 1;
-    for (volatile long i = 0; i < count; i += apart) {
-        steps = 0;
-        leave_at = i;
-        if (sigsetjmp(outside, 1) == 0) {
-            set_steps(true);
-            moda_site_count_alloc(shards[0], models[i % sites].site, &sample);
-            set_steps(false);
+    sigaction(SIGTRAP, &action, NULL);
+    counts_in_handler = in_handler;
+    leave_count(0, 0, 0); /* is not left */
+    const long count = steps;
+    leave_count(0, 1, 0);
+    const long inner_count = is_inner_left ? inner_steps : 0;
+    long in_the_middle = 0, which = 0;
+    for (long i = 1; i < count; i += 1 + count / places) {
+        for (long k = 0; k <= inner_count; k += 1 + inner_count / places) {
+            in_the_middle += leave_count((unsigned)(which++ % sites), i, k);
         }
-        if (i == 0) { /* was not left */
-            count = steps;
-            apart = 1 + count / PLACES;
-        }
-        bool is_locked = false;
-        for (unsigned k = 0; k < sites; k++) {
-            is_locked |= (models[k].site->counts_lock & 1) != 0;
-        }
-        in_the_middle += is_locked || !moda_site_deltas_are_valid(shards[0]);
-        moda_site_recover(shards[0]);
-        for (unsigned k = 0; k < sites; k++) {
-            cr_assert_eq(models[k].site->counts_lock & 1, 0, "site %u, left at instruction %ld", k, i);
-        }
-        cr_assert(moda_site_deltas_are_valid(shards[0]), "left at instruction %ld", i);
     }
     cr_assert_gt(in_the_middle, 5);
 }
 
 Test(site_deltas, a_count_that_is_left_in_its_middle_leaves_no_lock) {
-    leave_counts(MIB, 1);
+    leave_counts(MIB, 1, NOTHING);
+}
+
+Test(site_deltas, nor_does_one_whose_handler_counts_before_it_leaves) {
+    leave_counts(MIB, 1, ONE_WHOLE);
+}
+
+Test(site_deltas, nor_do_two_that_are_left_together) {
+    leave_counts(MIB, 1, ONE_LEFT_IN_ITS_MIDDLE);
 }
 
 Test(site_deltas, nor_does_one_that_takes_another_sites_delta) {
-    leave_counts(1, SITES);
+    leave_counts(1, SITES - 1, NOTHING);
 }
 #endif
