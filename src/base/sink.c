@@ -119,22 +119,33 @@ void moda_sink_hex(moda_sink *sink, uint64_t value) {
     moda_sink_bytes(sink, start, (size_t)(end - start));
 }
 
+/* n * factor / 2^shift, to the nearest, of two as near the even one: as printf has it. */
+static uint64_t scaled(uint64_t n, unsigned factor, unsigned shift) {
+    const unsigned __int128 product = (unsigned __int128)n * factor;
+    const unsigned __int128 twice_rest = (product << 1) & (((unsigned __int128)2 << shift) - 1);
+    const uint64_t whole = (uint64_t)(product >> shift);
+    const unsigned __int128 one = (unsigned __int128)1 << shift;
+    return whole + (twice_rest > one || (twice_rest == one && whole % 2 != 0));
+}
+
 void moda_sink_size(moda_sink *sink, uint64_t bytes) {
-    static const char *const unit[] = {" KiB", " MiB", " GiB", " TiB", " PiB", " EiB"};
-    if (bytes < 1024) {
-        moda_sink_decimal(sink, bytes);
-        moda_sink_text(sink, " B");
-        return;
-    }
+    static const char *const unit[] = {" B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB"};
     unsigned step = 0;
-    while (step < 5 && bytes >> (10 * (step + 2)) != 0) {
+    while (step < 6 && scaled(bytes, 100, 10 * step) >= 102400) {
         step++;
     }
-    const unsigned shift = 10 * (step + 1);
-    const uint64_t rest = bytes & ((UINT64_C(1) << shift) - 1); /* below 2^60: ten times it fits */
-    moda_sink_decimal(sink, bytes >> shift);
-    moda_sink_char(sink, '.');
-    moda_sink_decimal(sink, rest * 10 >> shift);
+    unsigned factor = step == 0 ? 1 : 100; /* 10 to the power of the decimals: three digits in all */
+    while (factor > 1 && scaled(bytes, factor, 10 * step) >= 1000) {
+        factor /= 10;
+    }
+    const uint64_t shown = scaled(bytes, factor, 10 * step);
+    moda_sink_decimal(sink, shown / factor);
+    if (factor > 1) {
+        moda_sink_char(sink, '.');
+    }
+    for (unsigned digit = factor / 10; digit != 0; digit /= 10) {
+        moda_sink_decimal(sink, shown / digit % 10);
+    }
     moda_sink_text(sink, unit[step]);
 }
 

@@ -36,7 +36,8 @@ void moda_sink_char(moda_sink *sink, char c);
 void moda_sink_decimal(moda_sink *sink, uint64_t value);
 void moda_sink_signed(moda_sink *sink, int64_t value);
 void moda_sink_hex(moda_sink *sink, uint64_t value); /* with 0x */
-/* "0 B", "999 B", "1.5 KiB", "12.3 MiB", "1023.9 GiB": at most 11 characters, cut, not rounded up. */
+/* "0 B", "1023 B", "1.50 KiB", "12.3 MiB", "1023 GiB": three digits, rounded, in at most 8 characters, as the command
+ * line has them (moda_human_bytes in report/values.c). */
 void moda_sink_size(moda_sink *sink, uint64_t bytes);
 /* A JSON string with its quotes; bytes that are no valid UTF-8 become U+FFFD. NULL becomes null. */
 void moda_sink_json(moda_sink *sink, const char *text);

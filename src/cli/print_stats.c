@@ -16,7 +16,7 @@
  * Line by line:
  *   1. "mod-alloc: NAME (pid PID), HOW, N thread(s)"; NAME is the executable's name without directories;
  *      HOW is "running", "exit status N", "killed by signal N (NAME)", "ended with its reader (SIGPIPE)", or
- *      "ended" where it is not known (inside, at exit, the status may be unknown: "ended").
+ *      "ended" where it is not known; the allocator, which writes before the end, leaves it out.
  *   2. and on: two blanks, the label left-aligned in 10 columns, blocks right-aligned in 16, bytes
  *      right-aligned in 18, bytes for people right-aligned in 12. Digits are grouped by commas.
  *      allocated = alloc_count, total_bytes; requested = requested_bytes, no blocks; freed = free_count,
@@ -25,7 +25,7 @@
  *   9. time: from `run` alone. "resident" is the largest resident size of the program or of one of the
  *      children it waited for, as the system counts it (ru_maxrss).
  * Bytes for people: B without decimals, else three digits: 1.23 KiB, 12.3 KiB, 123 KiB (see
- * moda_human_bytes: the next unit begins at 1023.995 of one).
+ * moda_human_bytes, and inside moda_sink_size: the next unit begins at 1023.995 of one).
  */
 #include "cli/print_stats.h"
 

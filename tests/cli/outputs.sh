@@ -28,6 +28,12 @@ expect_err "6 threads"
 try "$MOD_ALLOC" run -q --json - "$allocate" say hello
 expect_out hello '"alloc_count"'
 
+# the allocator's own table at exit is the same but for its first line, and the time
+try env MOD_ALLOC_STATS=stderr "$MOD_ALLOC" run -n 0 "$allocate" keep 1000 1024 pass 500 99999
+rows=$(grep -E '^  (allocated|requested|freed|live|peak) ' .err)
+expect_equal "rows of both tables" "$(echo "$rows" | wc -l)" 10
+expect_equal "rows of one table" "$(echo "$rows" | sort -u | wc -l)" 5
+
 # more call sites than there is room for
 try "$MOD_ALLOC" run --exact --memory 1M -n 1 -o little.prof python3 -c 'import json, re'
 expect_err "samples found no room for their stack: a larger --memory makes room"

@@ -4,6 +4,8 @@
  * of make_region.c, whose functions say what they allocate.
  */
 #include "make_region.h"
+
+#include "base/sink.h"
 #include "mod_alloc_report.h"
 #include "report/report.h"
 
@@ -377,6 +379,30 @@ static void expect_short(const char *name, size_t room, const char *expected) {
     const char *const made = moda_short_name(name, room, buffer, sizeof buffer);
     cr_assert_str_eq(made, expected, "in %zu columns: '%s'", room, made);
     cr_assert(moda_columns(made) <= room || room < 8, "'%s' is wider than %zu columns", made, room);
+}
+
+static void expect_one_size(uint64_t bytes) {
+    char inside[32], outside[MODA_HUMAN_SIZE];
+    moda_sink sink;
+    moda_sink_to_buffer(&sink, inside, sizeof inside);
+    moda_sink_size(&sink, bytes);
+    cr_assert_str_eq(moda_sink_string(&sink), moda_human_bytes(outside, (int64_t)bytes));
+}
+
+Test(sizes, the_allocators_table_shows_those_of_the_command_line) {
+    uint64_t random = 1;
+    for (uint64_t bytes = 0; bytes < 200000; bytes++) {
+        expect_one_size(bytes);
+    }
+    for (int i = 0; i < 200000; i++) { /* up to what a double holds exactly */
+        random = random * UINT64_C(6364136223846793005) + 1442695040888963407u;
+        expect_one_size(random >> (11 + random % 40));
+    }
+    for (unsigned unit = 10; unit <= 50; unit += 10) {
+        for (uint64_t k = 1; k < 1024 << 3; k++) { /* eighths: halves of the last digit among them */
+            expect_one_size(k << (unit - 3));
+        }
+    }
 }
 
 Test(names, what_is_needed_least_is_left_out_first) {

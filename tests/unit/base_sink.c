@@ -37,17 +37,23 @@ Test(base_sink, numbers_of_all_widths) {
     EXPECT_TEXT("0x7f001234abcd", moda_sink_hex(&sink, 0x7f001234abcd));
 }
 
-Test(base_sink, sizes_are_cut_to_a_tenth) {
+Test(base_sink, sizes_have_three_digits) {
     EXPECT_TEXT("0 B", moda_sink_size(&sink, 0));
     EXPECT_TEXT("1023 B", moda_sink_size(&sink, 1023));
-    EXPECT_TEXT("1.0 KiB", moda_sink_size(&sink, 1024));
-    EXPECT_TEXT("1.5 KiB", moda_sink_size(&sink, 1536));
-    EXPECT_TEXT("1023.9 KiB", moda_sink_size(&sink, 1048575));
-    EXPECT_TEXT("1.0 MiB", moda_sink_size(&sink, 1048576));
+    EXPECT_TEXT("1.00 KiB", moda_sink_size(&sink, 1024));
+    EXPECT_TEXT("1.50 KiB", moda_sink_size(&sink, 1536));
+    EXPECT_TEXT("1.12 KiB", moda_sink_size(&sink, 1152)); /* 1.125 */
+    EXPECT_TEXT("1.38 KiB", moda_sink_size(&sink, 1408)); /* 1.375 */
+    EXPECT_TEXT("9.99 KiB", moda_sink_size(&sink, 10234));
+    EXPECT_TEXT("10.0 KiB", moda_sink_size(&sink, 10235));
+    EXPECT_TEXT("84.0 KiB", moda_sink_size(&sink, 86016));
+    EXPECT_TEXT("99.9 KiB", moda_sink_size(&sink, 102348));
+    EXPECT_TEXT("100 KiB", moda_sink_size(&sink, 102349));
+    EXPECT_TEXT("1024 KiB", moda_sink_size(&sink, 1048570)); /* 1023.994 */
+    EXPECT_TEXT("1.00 MiB", moda_sink_size(&sink, 1048571));
     EXPECT_TEXT("12.3 MiB", moda_sink_size(&sink, 12897485));
-    EXPECT_TEXT("12.2 MiB", moda_sink_size(&sink, 12897484));
-    EXPECT_TEXT("3.0 GiB", moda_sink_size(&sink, 3221225472));
-    EXPECT_TEXT("15.9 EiB", moda_sink_size(&sink, UINT64_MAX));
+    EXPECT_TEXT("3.00 GiB", moda_sink_size(&sink, 3221225472));
+    EXPECT_TEXT("16.0 EiB", moda_sink_size(&sink, UINT64_MAX));
 }
 
 Test(base_sink, json_escapes_what_json_forbids) {
@@ -73,7 +79,7 @@ Test(base_sink, columns) {
     EXPECT_TEXT("   ab", moda_sink_text_right(&sink, "ab", 5));
     EXPECT_TEXT("   42", moda_sink_decimal_right(&sink, 42, 5));
     EXPECT_TEXT("123456", moda_sink_decimal_right(&sink, 123456, 5));
-    EXPECT_TEXT("   1.0 KiB", moda_sink_size_right(&sink, 1024, 10));
+    EXPECT_TEXT("  1.00 KiB", moda_sink_size_right(&sink, 1024, 10));
 }
 
 Test(base_sink, a_full_buffer_is_cut_and_nothing_is_written_behind_it) {
