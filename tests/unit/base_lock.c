@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * The lock excludes, wakes its waiters, can be tried, and is open again in a forked child.
+ * The lock excludes, wakes its waiters, can be tried, is open again in a forked child, and is let go of where who held it
+ * was left.
  */
 #include "base/lock.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -57,7 +60,7 @@ Test(base_lock, a_held_lock_cannot_be_taken_by_trying) {
 
 Test(base_lock, a_child_starts_with_an_open_lock_after_reset) {
     moda_lock_take(&lock, MODA_LOCK_REGION);
-    lock.word = 2; /* as if another thread of the parent waited */
+    lock.word |= 1; /* as if another thread of the parent waited */
     const pid_t child = fork();
     if (child == 0) {
         moda_lock_reset(&lock, MODA_LOCK_REGION);
@@ -72,11 +75,103 @@ Test(base_lock, a_child_starts_with_an_open_lock_after_reset) {
 
 Test(base_lock, waking_keeps_errno) {
     moda_lock_take(&lock, MODA_LOCK_REGION);
-    lock.word = 2;
+    lock.word |= 1;
     errno = ENOTTY;
     moda_lock_release(&lock, MODA_LOCK_REGION);
     cr_assert_eq(errno, ENOTTY);
 }
+
+static void *take_once(void *at) {
+    moda_lock_take(at, MODA_LOCK_REGION);
+    moda_lock_release(at, MODA_LOCK_REGION);
+    return NULL;
+}
+
+/* Whom the release woke was left before it took the lock. */
+Test(base_lock, a_lost_wake_is_not_waited_for_for_ever, .timeout = 600) {
+    pthread_t waiter;
+    moda_lock_take(&lock, MODA_LOCK_REGION);
+    const uint32_t held = __atomic_load_n(&lock.word, __ATOMIC_SEQ_CST);
+    cr_assert_eq(pthread_create(&waiter, NULL, take_once, &lock), 0);
+    while (__atomic_load_n(&lock.word, __ATOMIC_SEQ_CST) == held) {
+        sched_yield(); /* until it says that it waits */
+    }
+    for (int i = 0; i < 1000; i++) {
+        sched_yield();
+    }
+    __atomic_store_n(&lock.word, 0, __ATOMIC_SEQ_CST);
+    pthread_join(waiter, NULL);
+}
+
+#if defined(__x86_64__)
+/* The processor's own single steps: each is a signal, and the handler of the chosen one does not return. */
+static volatile long steps, leave_at;
+static sigjmp_buf outside;
+static moda_lock inner;
+
+static void at_each_step(int number) {
+    (void)number;
+    if (++steps == leave_at) {
+        siglongjmp(outside, 1);
+    }
+}
+
+static inline __attribute__((always_inline)) void set_steps(bool is_on) {
+    __asm__ volatile("sub $128, %%rsp; pushfq; andq $~0x100, (%%rsp); orq %0, (%%rsp); popfq; add $128, %%rsp"
+                     :
+                     : "r"(is_on ? UINT64_C(0x100) : UINT64_C(0))
+                     : "cc", "memory");
+}
+
+static void take_two(void) {
+    moda_lock_take(&lock, MODA_LOCK_REGISTRY);
+    moda_lock_take(&inner, MODA_LOCK_SITES);
+    moda_lock_release(&inner, MODA_LOCK_SITES);
+    moda_lock_release(&lock, MODA_LOCK_REGISTRY);
+}
+
+/* At instruction `at`, if there are so many. */
+static bool leave(long at) {
+    steps = 0;
+    leave_at = at;
+    if (sigsetjmp(outside, 1) != 0) {
+        return true;
+    }
+    set_steps(true);
+    take_two();
+    set_steps(false);
+    return false;
+}
+
+Test(base_lock, whatever_a_thread_held_where_it_was_left_is_abandoned) {
+    long held = 0;
+    signal(SIGTRAP, at_each_step);
+    for (volatile long at = 1; leave(at); at++) {
+        held += lock.word != 0 || inner.word != 0;
+        moda_lock_abandon();
+        cr_assert_eq(lock.word, 0, "left at instruction %ld", at);
+        cr_assert_eq(inner.word, 0, "left at instruction %ld", at);
+    }
+    cr_assert_gt(held, 10);
+}
+
+static void *hold(void *unused) {
+    moda_lock_take(&lock, MODA_LOCK_REGISTRY);
+    return unused;
+}
+
+Test(base_lock, another_threads_lock_is_not_abandoned) {
+    pthread_t holder;
+    cr_assert_eq(pthread_create(&holder, NULL, hold, NULL), 0);
+    pthread_join(holder, NULL);
+    signal(SIGTRAP, at_each_step);
+    for (volatile long at = 1; at < 300; at++) { /* while it spins */
+        cr_assert(leave(at));
+        moda_lock_abandon();
+        cr_assert_neq(lock.word, 0, "left at instruction %ld", at);
+    }
+}
+#endif
 
 #if MODA_ASSERT_LEVEL >= 1
 Test(base_lock, falling_order_is_caught, .signal = SIGABRT) {
