@@ -13,6 +13,8 @@
 #include "unwind/context.h"
 #include "unwind/walk.h"
 
+#pragma weak makecontext /* a static program that has no coroutines needs none of its code */
+
 static uintptr_t answer; /* 0 = not asked yet */
 
 static void never_run(void) {
@@ -29,6 +31,9 @@ MODA_COLD static uintptr_t ask(void) {
 
 bool moda_is_end_of_coroutine(uintptr_t pc) {
     uintptr_t end = moda_load_relaxed(&answer);
+    if (makecontext == NULL) {
+        return false;
+    }
     if (end == 0) {
         end = ask(); /* several threads at once get the same */
         moda_store_relaxed(&answer, end);
