@@ -316,9 +316,20 @@ void moda_site_fork_parent(void) {
     moda_lock_release(&insert_lock, MODA_LOCK_SITES);
 }
 
+/* Each page that a child writes to costs it a fault. */
+static void clear_buckets(moda_buckets *buckets) {
+    for (uint32_t i = 0; i < buckets->count; i++) {
+        if (buckets->first[i] != 0) {
+            buckets->first[i] = 0;
+        }
+    }
+}
+
 /* A delta that its owner was changing when the child's memory was copied, or whose site is not in the copy. */
 static void repair_deltas(moda_region_header *header, moda_shard *shard) {
-    shard->is_at_site = 0;
+    if (shard->is_at_site != 0) {
+        shard->is_at_site = 0;
+    }
     moda_delta_cache *cache = moda_region_at(shard->deltas);
     for (uint32_t i = 0; cache != NULL && i < cache->entries; i++) {
         moda_site_delta *delta = &cache->delta[i];
@@ -328,7 +339,9 @@ static void repair_deltas(moda_region_header *header, moda_shard *shard) {
             memset(&delta->counts, 0, sizeof delta->counts);
             delta->site = 0;
         }
-        delta->seq &= ~UINT32_C(1);
+        if ((delta->seq & 1) != 0) {
+            delta->seq &= ~UINT32_C(1);
+        }
     }
 }
 
@@ -388,7 +401,7 @@ void moda_site_fork_child(void) {
     moda_site *site = moda_region_at(header->site_list);
     header->site_count = site != NULL ? site->id : 0;
     if (moda_region_is_copy) {
-        memset(buckets->first, 0, buckets->count * sizeof buckets->first[0]);
+        clear_buckets(buckets);
         for (; site != NULL; site = moda_region_at(site->next_in_list)) {
             site->next_in_bucket = 0;
         }
