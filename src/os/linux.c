@@ -72,6 +72,10 @@ void moda_os_unmap(void *start, size_t bytes) {
     call(SYS_munmap, (long)start, (long)whole_pages(bytes), 0, 0, 0, 0);
 }
 
+bool moda_os_give_back(void *start, size_t bytes) {
+    return call(SYS_madvise, (long)start, (long)whole_pages(bytes), MADV_DONTNEED, 0, 0, 0) == 0;
+}
+
 void *moda_os_map_file(int fd, size_t bytes, void *at) {
     return map(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | (at != NULL ? MAP_FIXED : 0), fd);
 }

@@ -23,6 +23,8 @@ bool moda_os_commit(void *start, size_t bytes);
 /* Zeroed memory, readable and writable. */
 void *moda_os_map(size_t bytes);
 void moda_os_unmap(void *start, size_t bytes);
+/* The pages' memory goes; private ones are zero from then on. */
+bool moda_os_give_back(void *start, size_t bytes);
 /* The file's first bytes, shared with it; over the pages at `at`, or anywhere if that is NULL. The file may be
  * shorter: what lies behind its end must not be touched. */
 void *moda_os_map_file(int fd, size_t bytes, void *at);

@@ -273,8 +273,9 @@ static void make_way(void) {
     moda_os_unlink_file(file.path);
 }
 
-/* A new file at file.path with disk space for `bytes`, mapped for `reserved` bytes; NULL with *error set. */
-static void *create_file(uint64_t bytes, uint64_t reserved, int *fd, int *error) {
+/* A new file at file.path with disk space for `bytes`, and what `fill` writes to it, mapped for all of the span, `at` there
+ * or anywhere (NULL); NULL with *error set, and what was mapped at `at` may be gone then. */
+static void *create_file(uint64_t bytes, bool (*fill)(int fd), void *at, int *fd, int *error) {
     *fd = moda_os_create(file.path);
     if (*fd == -EEXIST) {
         make_way();
@@ -284,13 +285,15 @@ static void *create_file(uint64_t bytes, uint64_t reserved, int *fd, int *error)
         *error = -*fd;
         return NULL;
     }
-    *error = moda_os_allocate(*fd, 0, bytes);
-    void *start = *error == 0 ? moda_os_map_file(*fd, reserved, NULL) : NULL;
-    if (start != NULL && moda_os_identify(*fd, &file.id)) {
-        return start;
+    moda_os_file_id id;
+    *error = moda_os_identify(*fd, &id) ? moda_os_allocate(*fd, 0, bytes) : EIO;
+    if (*error == 0 && fill != NULL && !fill(*fd)) {
+        *error = EIO;
     }
+    void *start = *error == 0 ? moda_os_map_file(*fd, span, at) : NULL;
     if (start != NULL) {
-        moda_os_unmap(start, reserved);
+        file.id = id;
+        return start;
     }
     *error = *error != 0 ? *error : ENOMEM;
     moda_os_close(*fd);
@@ -397,6 +400,91 @@ void *moda_region_alloc_for_speed(size_t bytes) {
     return memory;
 }
 
+/* ---- the image ---- */
+
+#define PART_SHIFT_MIN 12u
+#define IMAGE_PARTS 8192u
+
+/* What the region in a file held just before a fork. Private memory: the child has it as it was then, while in the file the
+ * parent's threads, the one that has forked among them, go on counting. Its address space is had when the region is
+ * created, as much as that has: a child that can have no file moves it over its parent's, whatever limits there are by then.
+ * Where they were there from the beginning, it is the program's, and an image has some for as long as it is needed. */
+static struct {
+    moda_region_header *start; /* or NULL */
+    uint64_t bytes;            /* of address space */
+    uint64_t committed;        /* of them */
+    bool is_taken;
+    uint32_t part_shift;                  /* how many bytes a part is */
+    uint64_t is_filled[IMAGE_PARTS / 64]; /* parts that are not all zero */
+} image;
+
+static void choose_parts(uint64_t bytes) {
+    image.part_shift = PART_SHIFT_MIN;
+    while (bytes >> image.part_shift >= IMAGE_PARTS) {
+        image.part_shift++;
+    }
+    memset(image.is_filled, 0, sizeof image.is_filled);
+}
+
+static uint64_t part_bytes(void) {
+    return UINT64_C(1) << image.part_shift;
+}
+
+static void set_filled(uint64_t at) {
+    image.is_filled[(at >> image.part_shift) / 64] |= UINT64_C(1) << (at >> image.part_shift) % 64;
+}
+
+static bool is_filled(uint64_t at) {
+    return (image.is_filled[(at >> image.part_shift) / 64] >> (at >> image.part_shift) % 64 & 1) != 0;
+}
+
+/* What is not zero, to a file that is. */
+static bool write_image(int fd) {
+    const uint64_t bytes = image.start->committed;
+    for (uint64_t at = 0, end; at < bytes; at = end) {
+        const bool is_wanted = is_filled(at);
+        for (end = at; end < bytes && is_filled(end) == is_wanted; end += part_bytes()) {
+        }
+        end = lower(end, bytes);
+        if (is_wanted && !moda_os_write_at(fd, (const char *)image.start + at, end - at, at)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool reserve_image(uint64_t bytes) {
+    if (image.start == NULL) {
+        image.start = moda_os_reserve(bytes);
+        image.bytes = bytes;
+        image.committed = 0;
+    }
+    return image.start != NULL;
+}
+
+static bool commit_image(uint64_t bytes) {
+    if (!reserve_image(bytes) || bytes > image.bytes) {
+        return false;
+    }
+    if (bytes > image.committed) {
+        if (!moda_os_commit(image.start, bytes)) {
+            return false;
+        }
+        image.committed = bytes;
+    }
+    return true;
+}
+
+/* What is left of it is zero: nothing, where there can't be another. */
+static void drop_image(void) {
+    const bool is_kept = image.bytes == span && (moda_region_header_ptr->flags & MODA_REGION_FILE) != 0;
+    image.is_taken = false;
+    if (image.start != NULL && !(is_kept && moda_os_give_back(image.start, image.committed))) {
+        moda_os_unmap(image.start, image.bytes);
+        image.start = NULL;
+    }
+}
+
 /* ---- creation ---- */
 
 static void copy_text(char *to, size_t size, const char *from) {
@@ -485,9 +573,12 @@ static moda_region_header *create_in_file(const char *pattern) {
     (void)moda_os_identify(2, &file.first_stderr);
     copy_text(file.path, sizeof file.path, pattern);
     if (set_pattern(pattern) && expand(program, 0)) {
-        moda_region_header *header = create_file(COMMIT_STEP, span, &file.fd, &error);
+        moda_region_header *header = create_file(COMMIT_STEP, NULL, NULL, &file.fd, &error);
         if (header != NULL) {
             header->flags = MODA_REGION_FILE;
+            if (moda_os_address_space_limit() == UINT64_MAX) {
+                (void)reserve_image(span);
+            }
             return header;
         }
     }
@@ -530,13 +621,6 @@ bool moda_region_create(const moda_region_options *options) {
 
 /* ---- fork ---- */
 
-/* What the region in a file held just before a fork. Private memory: the child has it as it was then, while in the file the
- * parent's threads, the one that has forked among them, go on counting. */
-static struct {
-    moda_region_header *start; /* or NULL */
-    uint64_t bytes;
-} image;
-
 static MODA_TLS bool is_forking; /* this thread */
 
 static void mark_forks(uint32_t how) {
@@ -572,13 +656,6 @@ void moda_region_wait_for_fork(void) {
     }
 }
 
-/* How far a copy of this header's region reaches. The header may be that of a live parent: its two words need not
- * be of one moment. */
-static uint64_t end_of_copy(const moda_region_header *copy) {
-    const uint64_t used = round_up(copy->used, copy->page_size);
-    return used > copy->committed ? used : copy->committed;
-}
-
 /* False if the shard's thread has counted meanwhile. */
 static bool copy_counts_once(moda_shard *copy, const moda_shard *from) {
     enum { WORDS = offsetof(moda_shard, seq) / sizeof(uint64_t) };
@@ -612,50 +689,71 @@ static void copy_counts(moda_region_header *copy, const moda_region_header *from
             for (int n = 0; n < TRIES && !copy_counts_once(&block->shard[i], &source->shard[i]); n++) {
                 moda_pause();
             }
+            set_filled((uint64_t)((const char *)&block->shard[i] - (const char *)copy));
+            set_filled((uint64_t)((const char *)(&block->shard[i] + 1) - (const char *)copy) - 1);
         }
         at = (uint64_t)block->next * MODA_REF_UNIT;
     }
+}
+
+/* Most of a region is: tables that are hardly filled, slots that no thread has had. Whole records. */
+static bool is_zero(const char *start, uint64_t size) {
+    const uint64_t *const word = (const uint64_t *)(const void *)start;
+    uint64_t bits = 0;
+    for (uint64_t i = 0; i < size / sizeof *word && bits == 0; i += MODA_REGION_ALIGN / sizeof *word) {
+        bits = word[i] | word[i + 1] | word[i + 2] | word[i + 3] | word[i + 4] | word[i + 5] | word[i + 6]
+               | word[i + 7];
+    }
+    return bits == 0;
 }
 
 /* Copies what a region holds while others may still write to it; the copy has its header already. That order
  * matters: the header's lists lead only to records that were whole before it was copied. Links that are set
  * later than that, in records, may lead behind the copy: cut_links. */
 static void copy_records(moda_region_header *copy, const moda_region_header *from) {
+    const char *const start = (const char *)from;
     __atomic_thread_fence(__ATOMIC_ACQUIRE);
-    memcpy((char *)copy + MODA_REGION_FIRST, (const char *)from + MODA_REGION_FIRST,
-           copy->used - MODA_REGION_FIRST);
+    for (uint64_t at = MODA_REGION_FIRST, size; at < copy->used; at += size) {
+        size = lower(MODA_REGION_FIRST, copy->used - at);
+        if (!is_zero(start + at, size)) {
+            memcpy((char *)copy + at, start + at, size);
+            set_filled(at);
+        }
+    }
     copy_counts(copy, from);
-    copy->committed = end_of_copy(copy);
+}
+
+static void take_image(void) {
+    enum { TRIES = 4 };
+    const moda_region_header *header = moda_region_header_ptr;
+    for (int i = 0; i < TRIES && !image.is_taken; i++) {
+        const uint64_t bytes = moda_load_acquire(&header->committed);
+        if (!commit_image(bytes)) {
+            drop_image(); /* one that is too small */
+            continue;
+        }
+        choose_parts(bytes);
+        set_filled(0);
+        memcpy(image.start, header, MODA_REGION_FIRST);
+        if (image.start->used <= bytes) { /* or it has grown meanwhile */
+            copy_records(image.start, header);
+            image.is_taken = true;
+        }
+    }
 }
 
 void moda_region_fork_prepare(void) {
-    enum { TRIES = 4 };
     const moda_region_header *header = moda_region_header_ptr;
     if (header != NULL && (header->flags & MODA_REGION_FILE) != 0) {
         hold_records();
-    }
-    for (int i = 0; i < TRIES && header != NULL && (header->flags & MODA_REGION_FILE) != 0; i++) {
-        const uint64_t bytes = moda_load_acquire(&header->committed);
-        moda_region_header *copy = moda_os_map(bytes);
-        if (copy == NULL) {
-            return;
-        }
-        memcpy(copy, header, MODA_REGION_FIRST);
-        if (copy->used <= bytes) {
-            copy_records(copy, header);
-            image.bytes = bytes;
-            image.start = copy;
-            return;
-        }
-        moda_os_unmap(copy, bytes); /* it has grown meanwhile */
+        take_image();
     }
 }
 
 void moda_region_fork_parent(void) {
     let_records_go();
     if (image.start != NULL) {
-        moda_os_unmap(image.start, image.bytes);
-        image.start = NULL;
+        drop_image();
     }
 }
 
@@ -682,52 +780,59 @@ static void cut_links(moda_region_header *header) {
     }
 }
 
-/* All but the magic: a child that is killed before moda_region_fork_done leaves what nobody takes for a profile. */
-static void copy_header(moda_region_header *copy, const moda_region_header *from, uint32_t flags) {
-    const size_t first = sizeof from->magic;
-    memcpy((char *)copy + first, (const char *)from + first, MODA_REGION_FIRST - first);
-    copy->flags = flags;
+/* The image becomes the child's: all but the magic, so that one killed before moda_region_fork_done leaves what nobody takes
+ * for a profile. */
+static void begin_copy(moda_region_header *copy) {
+    memset(copy->magic, 0, sizeof copy->magic);
     stamp_process(copy);
 }
 
-/* A copy in a file of the child's own, somewhere. */
-static moda_region_header *copy_to_file(const moda_region_header *from) {
-    const bool fits = expand(from->executable, from->fork_count + 1);
+/* In a file of the child's own, mapped where its parent's was. No more of it than there is: many a child adds nothing. */
+static bool copy_to_file(moda_region_header *copy) {
     int error = ENAMETOOLONG;
-    int fd = -1;
-    moda_region_header *copy = fits ? create_file(COMMIT_STEP, span, &fd, &error) : NULL;
-    if (copy == NULL) {
-        warn_no_file(file.path, error);
-        return NULL;
+    copy->committed = round_up(copy->used, copy->page_size);
+    if (expand(copy->executable, copy->fork_count + 1)
+        && create_file(copy->committed, write_image, moda_region_header_ptr, &file.fd, &error) != NULL) {
+        return true;
     }
-    copy_header(copy, from, from->flags);
-    if (end_of_copy(copy) > COMMIT_STEP) {
-        error = moda_os_allocate(fd, COMMIT_STEP, end_of_copy(copy));
-        if (error != 0) {
-            moda_os_unmap(copy, span);
-            moda_os_close(fd);
-            moda_os_unlink_file(file.path);
-            warn_no_file(file.path, error);
-            return NULL;
-        }
-    }
-    copy_records(copy, from);
-    file.fd = fd;
-    return copy;
+    warn_no_file(file.path, error);
+    return false;
 }
 
-static moda_region_header *copy_to_memory(const moda_region_header *from) {
-    moda_region_header *copy = moda_os_reserve(span);
-    if (copy == NULL || !moda_os_commit(copy, COMMIT_STEP)) {
-        return NULL;
+/* An image as large as the region, if there is address space for that. */
+static void widen_image(void) {
+    const moda_region_header *const narrow = image.start;
+    const uint64_t bytes = image.bytes;
+    moda_region_header *const wide = moda_os_reserve(span);
+    if (wide == NULL) {
+        return;
     }
-    copy_header(copy, from, from->flags & ~(uint32_t)MODA_REGION_FILE);
-    if (!moda_os_commit(copy, end_of_copy(copy))) {
-        moda_os_unmap(copy, span);
-        return NULL;
+    if (!moda_os_commit(wide, image.committed)) {
+        moda_os_unmap(wide, span);
+        return;
     }
-    copy_records(copy, from);
-    return copy;
+    memcpy(wide, narrow, narrow->used);
+    moda_os_unmap(image.start, bytes);
+    image.start = wide;
+    image.bytes = span;
+}
+
+/* In memory: the image is moved over the parent's mapping, in two parts, since they are protected differently. No limit of
+ * address space stands against that. What the image does not reach is not used any more. */
+static bool move_to_memory(moda_region_header *copy) {
+    char *const to = (char *)moda_region_header_ptr;
+    const uint64_t committed = image.committed;
+    const uint64_t rest = image.bytes - committed;
+    copy->flags &= ~(uint32_t)MODA_REGION_FILE;
+    copy->committed = committed;
+    if (!moda_os_move(copy, committed, to)) {
+        return false;
+    }
+    if (image.bytes < span || (rest > 0 && !moda_os_move((char *)copy + committed, rest, to + committed))) {
+        moda_region_header_ptr->memory_max = span = committed;
+    }
+    image.start = NULL;
+    return true;
 }
 
 /* A write that changes nothing, of a page that others may write to: it becomes ours as it is at that moment. */
@@ -737,65 +842,63 @@ static void make_page_ours(char *page) {
     }
 }
 
-/* Where there is no address space for a copy beside the original (ulimit -v), or no moving it (a sandbox): the image over
- * it, or page by page, the header's first. Nothing can be added. */
+/* Where there is no address space for an image (ulimit -v), or no moving it (a sandbox): the image over the original, or page
+ * by page, the header's first. Nothing can be added; so what is reserved for that goes, which may be what the limit lacks. */
 static bool copy_in_place(int parents_fd) {
     moda_region_header *header = moda_region_header_ptr;
-    if (!moda_os_map_file_privately(parents_fd, span, header)) {
+    const uint64_t step = header->page_size;
+    const uint64_t most =
+        lower(round_up(2 * header->committed, step), round_down(span, step)); /* it may grow meanwhile */
+    moda_os_unmap((char *)header + most, span - most);
+    if (!moda_os_map_file_privately(parents_fd, most, header)) {
         return false;
     }
     make_page_ours((char *)header);
-    for (uint64_t at = header->page_size; at < header->committed; at += header->page_size) {
+    const uint64_t committed = header->committed;
+    if (committed > most) {
+        return false;
+    }
+    for (uint64_t at = step; at < committed; at += step) {
         make_page_ours((char *)header + at);
     }
-    if (image.start != NULL) {
-        const uint64_t committed = header->committed;
+    if (image.is_taken) {
         memcpy(header, image.start, image.start->used);
         memset((char *)header + header->used, 0, committed - header->used);
-        header->committed = committed;
     }
-    header->memory_max = span = header->committed;
+    header->committed = header->memory_max = span = committed;
     header->flags &= ~(uint32_t)MODA_REGION_FILE;
     stamp_process(header);
     return true;
 }
 
-/* A copy beside the original, and moved over it. */
-static bool replace_by_copy(void) {
-    moda_region_header *header = moda_region_header_ptr;
-    const moda_region_header *from = image.start != NULL ? image.start : header;
-    moda_region_header *copy = copy_to_file(from);
-    const bool is_file = copy != NULL;
-    if (copy == NULL) {
-        copy = copy_to_memory(from);
+static bool replace_by_image(void) {
+    if (!image.is_taken) {
+        take_image(); /* a child that ran no handlers */
     }
-    if (copy == NULL) {
+    if (!image.is_taken) {
         return false;
     }
-    if (moda_os_move(copy, span, header)) {
+    begin_copy(image.start);
+    if (copy_to_file(image.start)) {
         return true;
     }
-    moda_os_unmap(copy, span);
-    if (is_file) {
-        moda_os_close(file.fd);
-        moda_os_unlink_file(file.path);
-        warn_no_file(file.path, ENOMEM);
+    if (image.bytes < span) {
+        widen_image();
     }
-    return false;
+    return move_to_memory(image.start);
 }
 
 /* The parent's mapping gives way to a copy at the same addresses. */
 static bool take_own_copy(void) {
-    moda_region_header *header = moda_region_header_ptr;
     const int parents_fd = own_descriptor();
-    if (!replace_by_copy() && !(parents_fd >= 0 && copy_in_place(parents_fd))) {
+    if (!replace_by_image() && !(parents_fd >= 0 && copy_in_place(parents_fd))) {
         return false;
     }
     if (parents_fd >= 0) {
         moda_os_close(parents_fd);
     }
-    cut_links(header);
-    moda_region_fork_parent(); /* nor does the child need the image any more */
+    cut_links(moda_region_header_ptr);
+    drop_image(); /* nor does the child need it any more */
     return true;
 }
 

@@ -17,6 +17,8 @@
  *   4. threads' slots find room behind memory_max when the rest has taken all below it: what threads count is seen by all
  *      readers.
  *
+ * A region in a file has as much address space once more, of no memory: a forked child's, should it get no file.
+ *
  * All functions may be called from any thread at any time, signal handlers included, except create,
  * those for fork, and finish.
  */
@@ -81,17 +83,19 @@ MODA_INLINE void *moda_region_at(moda_ref ref) {
     return ref == 0 ? NULL : (char *)moda_region_header_ptr + (uint64_t)ref * MODA_REF_UNIT;
 }
 
-/* Before fork, and in the parent after it: a file's region is copied to memory, from which the child then takes its own. The
- * thread that forks goes on in the parent, and counts there, before the child has come so far. Without the one, or where
- * there is no memory for it, the child copies what the file holds by then. */
+/* Before fork, and in the parent after it: what a file's region holds is copied to memory, from which the child then takes
+ * its own. The thread that forks goes on in the parent, and counts there, before the child has come so far. Without the one,
+ * or where there is no memory for it, the child copies what the file holds by then. Pages that are zero are only looked at:
+ * of a region's most are. */
 void moda_region_fork_prepare(void);
 void moda_region_fork_parent(void);
 /* In a forked child, before anything else writes to the region: from now on it is the child's own. One in a
- * file gets a file of its own by the same pattern, holding a copy; memory if there is no such file to be had; what memory
- * it has, to which nothing is added, if there is none for a second region. Records that the parent's other
+ * file gets a file of its own by the same pattern, holding a copy; memory if there is no such file to be had, whatever limits
+ * of address space there are by then: as much of it is reserved with the file. Where that was limited from the beginning, it
+ * isn't, and what memory the child then has may be all it gets. Records that the parent's other
  * threads had not yet finished are not in the copy's lists; who keeps tables over the lists (site_table)
- * makes them anew from there, where it is a copy. False only if the kernel refuses all that: then the child must leave what
- * the parent has counted alone. */
+ * makes them anew from there, where it is a copy. What it does not write to costs it no page. False only if the kernel refuses
+ * all that: then the child must leave what the parent has counted alone. */
 bool moda_region_fork_child(void);
 /* In a child, after that: it was copied, while threads of the parent might write to it. */
 extern MODA_HIDDEN bool moda_region_is_copy;

@@ -597,26 +597,53 @@ Test(region_fork, a_child_without_a_file_has_memory, .init = make_directory, .fi
 }
 
 /* The parent goes on before its child makes a copy: what it writes and takes meanwhile is not the child's. */
-static bool is_as_it_was(const char *memory, const char *later, uint64_t used, bool is_in_place) {
+static bool is_as_it_was(const char *memory, const char *later, uint64_t used) {
     const moda_region_header *header = moda_region();
     const bool is_zero = header->committed < used + 64 || later[0] == 0;
     return memory[0] == 'b' && memory[MIB - 1] == 'b' && header->used == used && is_zero
-           && header->fork_count == 1
-           && (!is_in_place || ((header->flags & MODA_REGION_FILE) == 0 && moda_region_path() == NULL));
+           && header->fork_count == 1;
 }
 
-/* No more than there is. */
-static bool leave_no_address_space(void) {
+static bool is_in_memory(void) {
+    return (moda_region()->flags & MODA_REGION_FILE) == 0 && moda_region_path() == NULL;
+}
+
+/* Address space: so much of what there is, in percent, and so many bytes more. */
+static bool limit_address_space(unsigned long percent, rlim_t more) {
     char text[64] = "";
     const int fd = open("/proc/self/statm", O_RDONLY);
     const bool is_read = read(fd, text, sizeof text - 1) > 0;
     close(fd);
-    const rlim_t bytes = strtoul(text, NULL, 10) * moda_os_page_size();
+    const rlim_t bytes = strtoul(text, NULL, 10) * moda_os_page_size() / 100 * percent + more;
     const struct rlimit limit = {.rlim_cur = bytes, .rlim_max = RLIM_INFINITY};
     return is_read && setrlimit(RLIMIT_AS, &limit) == 0;
 }
 
-typedef enum place { IN_A_FILE, IN_MEMORY, IN_PLACE } place;
+static void skip_where_address_space_has_no_limit(void) {
+#ifdef __SANITIZE_ADDRESS__
+    cr_skip_test("AddressSanitizer needs the address space itself");
+#endif
+    struct rlimit before;
+    cr_assert_eq(getrlimit(RLIMIT_AS, &before), 0);
+    cr_assert(limit_address_space(50, 0));
+    void *memory = moda_os_reserve(64 * MIB);
+    cr_assert_eq(setrlimit(RLIMIT_AS, &before), 0);
+    if (memory != NULL) {
+        cr_skip_test("the system does not keep to the limit");
+    }
+}
+
+/* The parent's; in a child that has begun, `where` says what is to be so there. */
+typedef enum place { IN_A_FILE, IN_MEMORY, BELOW_THE_LIMIT, IN_PLACE } place;
+
+static bool is_where(place where) {
+    switch (where) {
+    case IN_A_FILE: return !is_in_memory();
+    case IN_MEMORY:
+    case BELOW_THE_LIMIT: return is_in_memory() && moda_region_alloc(2 * MIB) != NULL;
+    default: return is_in_memory() && moda_region_alloc(2 * MIB) == NULL;
+    }
+}
 
 static void check_late_copy(place where) {
     cr_assert(create(in_directory("%p"), 8 * MIB));
@@ -625,7 +652,7 @@ static void check_late_copy(place where) {
     const uint64_t used = moda_region()->used;
     int gone_on[2];
     cr_assert_eq(pipe(gone_on), 0);
-    if (where == IN_MEMORY) {
+    if (where == IN_MEMORY || where == IN_PLACE) {
         remove_directory();
     }
     moda_region_fork_prepare();
@@ -636,12 +663,12 @@ static void check_late_copy(place where) {
         if (read(gone_on[0], &byte, 1) != 1) {
             _exit(2);
         }
-        if (where == IN_PLACE && !leave_no_address_space()) {
+        if ((where == IN_PLACE && !limit_address_space(100, 0))
+            || (where == BELOW_THE_LIMIT && !limit_address_space(50, 0))) {
             _exit(3);
         }
         const bool is_done = moda_region_fork_child();
-        const bool is_in_place = where == IN_PLACE && moda_region()->memory_max < 8 * MIB;
-        _exit(is_done && is_as_it_was(memory, (char *)moda_region() + used, used, is_in_place) ? 0 : 1);
+        _exit(is_done && is_as_it_was(memory, (char *)moda_region() + used, used) && is_where(where) ? 0 : 1);
     }
     moda_region_fork_parent();
     memset(memory, 'a', MIB);
@@ -651,7 +678,7 @@ static void check_late_copy(place where) {
     cr_assert_eq(memory[0], 'a');
     cr_assert_eq(moda_region()->used, used + 64);
     cr_assert_eq(moda_region()->fork_count, 0);
-    if (where == IN_MEMORY) {
+    if (where == IN_MEMORY || where == IN_PLACE) {
         cr_assert_eq(mkdir(directory, 0700), 0);
     }
 }
@@ -664,8 +691,89 @@ Test(region_fork, memory_copied_late_is_as_it_was, .init = make_directory, .fini
     check_late_copy(IN_MEMORY);
 }
 
+Test(region_fork, a_limit_below_what_there_is_leaves_a_child_memory_of_its_own, .init = make_directory,
+     .fini = remove_directory) {
+    skip_where_address_space_has_no_limit();
+    check_late_copy(BELOW_THE_LIMIT);
+}
+
 Test(region_fork, a_late_copy_in_place_is_as_it_was, .init = make_directory, .fini = remove_directory) {
+    skip_where_address_space_has_no_limit();
+    cr_assert(limit_address_space(100, 400 * MIB)); /* from the beginning: none is kept for an image */
     check_late_copy(IN_PLACE);
+}
+
+/* The limit was there from the beginning, and no handler has run: no image, and no room for one. */
+Test(region_fork, a_copy_without_an_image_is_made_in_place, .init = make_directory,
+     .fini = remove_directory) {
+    skip_where_address_space_has_no_limit();
+    cr_assert(limit_address_space(100, 400 * MIB));
+    cr_assert(create(in_directory("%p"), 8 * MIB));
+    char *memory = moda_region_alloc(MIB);
+    memset(memory, 'b', MIB);
+    const uint64_t used = moda_region()->used;
+    const pid_t child = fork();
+    if (child == 0) {
+        close(2);
+        if (!limit_address_space(100, 0)) {
+            _exit(3);
+        }
+        const bool is_done = moda_region_fork_child();
+        memory[1] = 'c';
+        _exit(is_done && is_as_it_was(memory, (char *)moda_region() + used, used) && is_where(IN_PLACE) ? 0
+                                                                                                        : 1);
+    }
+    cr_assert_eq(exit_code(child), 0);
+    cr_assert_eq(memory[1], 'b');
+}
+
+static bool has_at(const char *memory, size_t bytes, size_t step, char value) {
+    for (size_t i = 0; i < bytes; i++) {
+        if (memory[i] != (i % step == 0 ? value : 0)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void set_at(char *memory, size_t bytes, size_t step, char value) {
+    for (size_t i = 0; i < bytes; i += step) {
+        memory[i] = value;
+    }
+}
+
+/* Only what is not zero is copied and written: also where a region is so large that several pages are taken together. */
+static void check_sparse(size_t bytes, size_t step) {
+    cr_assert(create(in_directory("%p"), 128 * MIB));
+    char *memory = moda_region_alloc(bytes);
+    static const char values[] = {1, 0}; /* also what has become zero since the last fork */
+    for (size_t i = 0; i < sizeof values; i++) {
+        const char value = values[i];
+        set_at(memory, bytes, step, value);
+        moda_region_fork_prepare();
+        const pid_t child = fork();
+        if (child == 0) {
+            struct stat status;
+            const bool is_done = moda_region_fork_child();
+            const bool is_there = stat(moda_region_path(), &status) == 0
+                                  && (uint64_t)status.st_size >= moda_region()->used
+                                  && (uint64_t)status.st_size == moda_region()->committed;
+            const bool is_same = has_at(memory, bytes, step, value);
+            memset(memory, 2, bytes); /* there is disk space for what was zero */
+            _exit(is_done && is_there && is_same ? 0 : 1);
+        }
+        moda_region_fork_parent();
+        cr_assert_eq(exit_code(child), 0, "with %d in it", value);
+    }
+}
+
+Test(region_fork, what_is_zero_stays_zero, .init = make_directory, .fini = remove_directory) {
+    check_sparse(MIB, 30000);
+}
+
+Test(region_fork, what_is_zero_stays_zero_in_a_large_region, .init = make_directory,
+     .fini = remove_directory) {
+    check_sparse(40 * MIB, 3000000);
 }
 
 /* A thread of the parent takes memory for its slot while the copy is made: the slot's next thread, in the child, must not
