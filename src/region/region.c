@@ -404,11 +404,12 @@ void *moda_region_alloc_for_speed(size_t bytes) {
 
 #define PART_SHIFT_MIN 12u
 #define IMAGE_PARTS 8192u
+#define IMAGE_RESERVED (UINT64_C(16) << 20) /* not more, for programs that limit themselves later */
 
 /* What the region in a file held just before a fork. Private memory: the child has it as it was then, while in the file the
- * parent's threads, the one that has forked among them, go on counting. Its address space is had when the region is
- * created, as much as that has: a child that can have no file moves it over its parent's, whatever limits there are by then.
- * Where they were there from the beginning, it is the program's, and an image has some for as long as it is needed. */
+ * parent's threads, the one that has forked among them, go on counting. Some address space for it is had when the region
+ * is created: a child that can have no file moves it over its parent's, whatever limits there are by then. Where they were
+ * there from the beginning, or the region has grown beyond that, an image has some for as long as it is needed. */
 static struct {
     moda_region_header *start; /* or NULL */
     uint64_t bytes;            /* of address space */
@@ -462,8 +463,16 @@ static bool reserve_image(uint64_t bytes) {
     return image.start != NULL;
 }
 
+static void unmap_image(void) {
+    moda_os_unmap(image.start, image.bytes);
+    image.start = NULL;
+}
+
 static bool commit_image(uint64_t bytes) {
-    if (!reserve_image(bytes) || bytes > image.bytes) {
+    if (image.start != NULL && bytes > image.bytes) {
+        unmap_image(); /* the region has grown */
+    }
+    if (!reserve_image(bytes)) {
         return false;
     }
     if (bytes > image.committed) {
@@ -477,11 +486,11 @@ static bool commit_image(uint64_t bytes) {
 
 /* What is left of it is zero: nothing, where there can't be another. */
 static void drop_image(void) {
-    const bool is_kept = image.bytes == span && (moda_region_header_ptr->flags & MODA_REGION_FILE) != 0;
+    const bool is_kept =
+        image.bytes == lower(span, IMAGE_RESERVED) && (moda_region_header_ptr->flags & MODA_REGION_FILE) != 0;
     image.is_taken = false;
     if (image.start != NULL && !(is_kept && moda_os_give_back(image.start, image.committed))) {
-        moda_os_unmap(image.start, image.bytes);
-        image.start = NULL;
+        unmap_image();
     }
 }
 
@@ -577,7 +586,7 @@ static moda_region_header *create_in_file(const char *pattern) {
         if (header != NULL) {
             header->flags = MODA_REGION_FILE;
             if (moda_os_address_space_limit() == UINT64_MAX) {
-                (void)reserve_image(span);
+                (void)reserve_image(lower(span, IMAGE_RESERVED));
             }
             return header;
         }
@@ -729,8 +738,7 @@ static void take_image(void) {
     for (int i = 0; i < TRIES && !image.is_taken; i++) {
         const uint64_t bytes = moda_load_acquire(&header->committed);
         if (!commit_image(bytes)) {
-            drop_image(); /* one that is too small */
-            continue;
+            return;
         }
         choose_parts(bytes);
         set_filled(0);
@@ -828,8 +836,10 @@ static bool move_to_memory(moda_region_header *copy) {
     if (!moda_os_move(copy, committed, to)) {
         return false;
     }
-    if (image.bytes < span || (rest > 0 && !moda_os_move((char *)copy + committed, rest, to + committed))) {
-        moda_region_header_ptr->memory_max = span = committed;
+    const bool has_rest = rest == 0 || moda_os_move((char *)copy + committed, rest, to + committed);
+    if (!has_rest || image.bytes < span) {
+        span = has_rest ? image.bytes : committed;
+        moda_region_header_ptr->memory_max = lower(moda_region_header_ptr->memory_max, span);
     }
     image.start = NULL;
     return true;

@@ -17,7 +17,7 @@
  *   4. threads' slots find room behind memory_max when the rest has taken all below it: what threads count is seen by all
  *      readers.
  *
- * A region in a file has as much address space once more, of no memory: a forked child's, should it get no file.
+ * A region in a file has 16 MiB of address space besides, of no memory: a forked child's, should it get no file.
  *
  * All functions may be called from any thread at any time, signal handlers included, except create,
  * those for fork, and finish.
@@ -91,7 +91,7 @@ void moda_region_fork_prepare(void);
 void moda_region_fork_parent(void);
 /* In a forked child, before anything else writes to the region: from now on it is the child's own. One in a
  * file gets a file of its own by the same pattern, holding a copy; memory if there is no such file to be had, whatever limits
- * of address space there are by then: as much of it is reserved with the file. Where that was limited from the beginning, it
+ * of address space there are by then: some of it is reserved with the file. Where that was limited from the beginning, it
  * isn't, and what memory the child then has may be all it gets. Records that the parent's other
  * threads had not yet finished are not in the copy's lists; who keeps tables over the lists (site_table)
  * makes them anew from there, where it is a copy. What it does not write to costs it no page. False only if the kernel refuses
