@@ -130,7 +130,7 @@ static uint64_t scaled(uint64_t n, unsigned factor, unsigned shift) {
 
 void moda_sink_size(moda_sink *sink, uint64_t bytes) {
     static const char *const unit[] = {" B", " KiB", " MiB", " GiB", " TiB", " PiB", " EiB"};
-    unsigned step = 0;
+    unsigned step = bytes >= 1024; /* from there on 100 times as many fit in 64 bits */
     while (step < 6 && scaled(bytes, 100, 10 * step) >= 102400) {
         step++;
     }

@@ -166,7 +166,8 @@ static bool read_elf(const char *path, bool with_symbols, elf_facts *facts) {
 
 bool moda_cli_is_mod_alloc(const char *path) {
     elf_facts facts;
-    return read_elf(path, true, &facts) && facts.header.e_type == ET_DYN && facts.has_mod_alloc;
+    return read_elf(path, true, &facts) && facts.header.e_type == ET_DYN && facts.interpreter[0] == '\0'
+           && facts.has_mod_alloc; /* a program that has it is no library */
 }
 
 /* Will the system give it other rights than ours? Then the dynamic linker ignores LD_PRELOAD. */

@@ -121,8 +121,10 @@ void moda_process_begin(void) {
 
 /* ---- fork ---- */
 
-/* Nothing may have been allocated yet, in another library's constructor. */
+/* Nothing may have been allocated yet, in another library's constructor. A handler that was left by longjmp is noticed first:
+ * later it would be as if the locks were those that it had. */
 static void before_fork(void) {
+    (void)moda_handler_is_running();
     moda_lock_take(&process_lock, MODA_LOCK_PROCESS);
     if (is_begun) {
         moda_registry_lock();

@@ -31,7 +31,7 @@ moda_region_header *moda_region_header_ptr;
 /* A word in a page of its own that the kernel zeroes in a child; constant where the kernel can't. */
 static const uint32_t never_forked = MODA_FORK_IS_FAR;
 const uint32_t *moda_region_fork_mark = &never_forked;
-bool moda_region_is_copy;
+bool moda_region_is_copy, moda_region_is_late_copy;
 
 static struct {
     int fd; /* of the file; meaningless without MODA_REGION_FILE */
@@ -901,6 +901,7 @@ static bool replace_by_image(void) {
 /* The parent's mapping gives way to a copy at the same addresses. */
 static bool take_own_copy(void) {
     const int parents_fd = own_descriptor();
+    moda_region_is_late_copy = !image.is_taken;
     if (!replace_by_image() && !(parents_fd >= 0 && copy_in_place(parents_fd))) {
         return false;
     }

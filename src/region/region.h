@@ -97,8 +97,10 @@ void moda_region_fork_parent(void);
  * makes them anew from there, where it is a copy. What it does not write to costs it no page. False only if the kernel refuses
  * all that: then the child must leave what the parent has counted alone. */
 bool moda_region_fork_child(void);
-/* In a child, after that: it was copied, while threads of the parent might write to it. */
+/* In a child, after that: it was copied, while threads of the parent might write to it; and that only after the fork, so that
+ * the thread that has forked might, too. */
 extern MODA_HIDDEN bool moda_region_is_copy;
+extern MODA_HIDDEN bool moda_region_is_late_copy;
 /* ... and when all that the parent counted is taken out of it: until then a file is unfinished, and no reader takes it. */
 void moda_region_fork_done(void);
 

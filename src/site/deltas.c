@@ -183,6 +183,9 @@ static void unlock_site(moda_site *site, int place) {
         moda_store_release(&site->counts_lock, (load(&site->counts_lock) | 1) + 1);
         __atomic_signal_fence(__ATOMIC_SEQ_CST);
         locked.note[place].site = NULL;
+        for (int i = place + 1; moda_unlikely(i < locked.depth) && i < PLACES; i++) {
+            let_go(&locked.note[i]); /* of a handler that was left into one that is at its end */
+        }
         __atomic_signal_fence(__ATOMIC_SEQ_CST);
         locked.depth = place;
     }

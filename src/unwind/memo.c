@@ -160,11 +160,14 @@ void moda_memo_keep(moda_memo *memo, moda_memo_kind kind, const moda_unwind_star
     }
     moda_memo_entry *entry =
         moda_memo_set(memo, kind, start->pc, start->sp) + memo->next_way++ % MODA_MEMO_WAYS;
+    entry->pc = 0; /* until it is whole: a signal handler may leave it by longjmp */
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
     write_words(memo, kind, entry, &w);
-    entry->pc = start->pc;
     entry->sp = start->sp;
     entry->fp = start->fp;
     entry->fp_mask = needs_fp ? ~(uintptr_t)0 : 0;
     entry->value = value;
     entry->end = walk->end;
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    entry->pc = start->pc;
 }

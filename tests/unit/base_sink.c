@@ -53,6 +53,8 @@ Test(base_sink, sizes_have_three_digits) {
     EXPECT_TEXT("1.00 MiB", moda_sink_size(&sink, 1048571));
     EXPECT_TEXT("12.3 MiB", moda_sink_size(&sink, 12897485));
     EXPECT_TEXT("3.00 GiB", moda_sink_size(&sink, 3221225472));
+    EXPECT_TEXT("164 PiB", moda_sink_size(&sink, 184467440737095517)); /* a hundredth of what 64 bits hold */
+    EXPECT_TEXT("4.00 EiB", moda_sink_size(&sink, UINT64_C(1) << 62));
     EXPECT_TEXT("16.0 EiB", moda_sink_size(&sink, UINT64_MAX));
 }
 

@@ -272,6 +272,52 @@ WALK_TEST(what_is_remembered_of_walks_is_right_or_gone) {
     check_memo(MODA_MEMO_LARGE);
 }
 
+#if defined(__x86_64__)
+static struct {
+    moda_memo *memo;
+    moda_unwind_start start;
+    uint32_t now; /* what this walk leads to */
+    unsigned steps, found, wrong;
+} stepped;
+
+/* After each instruction: who comes by now finds nothing, or what is right. */
+static void on_step(int number) {
+    (void)number;
+    const moda_memo_entry *entry = moda_memo_find(stepped.memo, MODA_MEMO_SMALL, &stepped.start, 7);
+    stepped.steps++;
+    stepped.found += entry != NULL;
+    stepped.wrong += entry != NULL && entry->value != stepped.now;
+}
+
+/* A signal handler may leave by longjmp while a walk is noted in an older one's place. */
+WALK_TEST(a_walk_that_is_noted_in_part_is_not_remembered) {
+    moda_unwind_thread *thread = support_memory(moda_unwind_thread_size(SUPPORT_FRAMES_MAX));
+    stepped.memo = support_memory(moda_memo_size(MODA_MEMO_SMALL));
+    uint64_t frames[SUPPORT_FRAMES_MAX];
+    uintptr_t stack[512] = {0};
+    make_chain(stack, 512);
+    stepped.start = (moda_unwind_start){.pc = 16, .sp = (uintptr_t)stack, .fp = (uintptr_t)&stack[2]};
+    signal(SIGTRAP, on_step);
+    for (stepped.now = 1; stepped.now <= 3; stepped.now++) {
+        stack[11] += 4;
+        const moda_walk walk = moda_unwind(&stepped.start, thread, frames);
+        stepped.memo->next_way = 0;
+        __asm__ volatile("sub $128, %%rsp; pushfq; orq $0x100, (%%rsp); popfq; add $128, %%rsp"
+                         :
+                         :
+                         : "cc", "memory");
+        moda_memo_keep(stepped.memo, MODA_MEMO_SMALL, &stepped.start, thread, &walk, stepped.now, 7);
+        __asm__ volatile("sub $128, %%rsp; pushfq; andq $~0x100, (%%rsp); popfq; add $128, %%rsp"
+                         :
+                         :
+                         : "cc", "memory");
+    }
+    cr_expect_gt(stepped.steps, 300);
+    cr_expect_gt(stepped.found, 0);
+    cr_expect_eq(stepped.wrong, 0, "wrong after %u of %u instructions", stepped.wrong, stepped.steps);
+}
+#endif
+
 /* What a frame pointer that holds something else leads to: what is no code, or does not follow a call there. */
 WALK_TEST(a_guess_finds_no_frame_but_where_code_was_called_from) {
     plain_frame(1);
