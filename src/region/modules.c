@@ -24,8 +24,8 @@
 
 #define PATH_SIZE 4096u
 #define FOUND_LAST 64u
-#define AROUND_SHIFT                                                                                         \
-    21 /* 2 MiB: a large object is found by a few places, where each page of code would be another line */
+/* 2 MiB: a large object is found by a few places, where each page of code would be another line. */
+#define AROUND_SHIFT 21
 #define HEADERS_MAX 64u /* program headers; real objects have about a dozen */
 #define NOTES_MAX 64u
 

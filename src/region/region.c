@@ -809,8 +809,6 @@ static bool copy_to_file(moda_region_header *copy) {
 
 /* An image as large as the region, if there is address space for that. */
 static void widen_image(void) {
-    const moda_region_header *const narrow = image.start;
-    const uint64_t bytes = image.bytes;
     moda_region_header *const wide = moda_os_reserve(span);
     if (wide == NULL) {
         return;
@@ -819,8 +817,8 @@ static void widen_image(void) {
         moda_os_unmap(wide, span);
         return;
     }
-    memcpy(wide, narrow, narrow->used);
-    moda_os_unmap(image.start, bytes);
+    memcpy(wide, image.start, image.start->used);
+    unmap_image();
     image.start = wide;
     image.bytes = span;
 }
@@ -901,7 +899,6 @@ static bool replace_by_image(void) {
 /* The parent's mapping gives way to a copy at the same addresses. */
 static bool take_own_copy(void) {
     const int parents_fd = own_descriptor();
-    moda_region_is_late_copy = !image.is_taken;
     if (!replace_by_image() && !(parents_fd >= 0 && copy_in_place(parents_fd))) {
         return false;
     }
@@ -919,6 +916,7 @@ bool moda_region_fork_child(void) {
         return true;
     }
     moda_region_is_copy = (header->flags & MODA_REGION_FILE) != 0;
+    moda_region_is_late_copy = moda_region_is_copy && !image.is_taken;
     const bool is_own = !moda_region_is_copy || take_own_copy();
     mark_forks(MODA_FORK_IS_FAR); /* done, and not to be tried again */
     if (!is_own) {
