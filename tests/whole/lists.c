@@ -37,19 +37,6 @@ static size_t class_size(int class) {
     return ((size_t)128 << doubling) / 4 * (size_t)(5 + quarter);
 }
 
-/* Counted page by page where the kernel can (since 4.14): the figure of statm leaves out what each core has not yet added,
- * 128 KiB and more. */
-static size_t resident_bytes(void) {
-    char text[512] = {0};
-    const int fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
-    const ssize_t got = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
-    if (fd >= 0) {
-        close(fd);
-    }
-    const char *const line = got > 0 ? strstr(text, "\nRss:") : NULL;
-    return line != NULL ? strtoul(line + strlen("\nRss:"), NULL, 10) * KB : whole_resident_bytes();
-}
-
 /* So many bytes' worth of a class is written and freed. */
 static void use(int class, size_t bytes) {
     static void *block[PAGE_BYTES / 16];
@@ -83,9 +70,9 @@ static void run_threads(int count) {
 
 static void ends(void) {
     run_threads(20);
-    const size_t before = resident_bytes();
+    const size_t before = whole_resident_bytes();
     run_threads(200);
-    const size_t after = resident_bytes();
+    const size_t after = whole_resident_bytes();
     CHECK(after < before + 4096 * KB, "%zu KiB more are resident after 200 threads", (after - before) / KB);
 }
 
@@ -107,9 +94,9 @@ static bool has_fallen(size_t before, size_t after) {
 
 static void trim(void) {
     fill_lists();
-    const size_t before = resident_bytes();
+    const size_t before = whole_resident_bytes();
     malloc_trim(0);
-    const size_t after = resident_bytes();
+    const size_t after = whole_resident_bytes();
     CHECK(has_fallen(before, after), "%zu KiB were resident, and %zu are after malloc_trim", before / KB,
           after / KB);
 }
@@ -126,7 +113,7 @@ static void collect(void) {
         _exit(WHOLE_SKIP); /* later ones keep the memory of a page that they give up until they are forced */
     }
     fill_lists();
-    const size_t before = resident_bytes();
+    const size_t before = whole_resident_bytes();
     const double begin = seconds_now();
     size_t after = before;
     for (int turn = 0; !has_fallen(before, after) && (seconds_now() < begin + 3 || turn < 1000); turn++) {
@@ -134,7 +121,7 @@ static void collect(void) {
             free(malloc(5000));
         }
         usleep(1000);
-        after = resident_bytes();
+        after = whole_resident_bytes();
     }
     CHECK(has_fallen(before, after), "%zu KiB were resident, and %zu are after 3 seconds", before / KB,
           after / KB);
@@ -155,7 +142,7 @@ static void write_blocks(size_t size) {
 /* Where few bytes come to pass as time goes by, an empty page of medium blocks still becomes memory for other sizes. */
 static void pages(void) {
     write_blocks(120 * KB);
-    const size_t before = resident_bytes();
+    const size_t before = whole_resident_bytes();
     for (int turn = 0; turn < 80; turn++) {
         for (const double begin = seconds_now(); seconds_now() < begin + 0.0004;) {
         }
@@ -164,18 +151,18 @@ static void pages(void) {
         }
     }
     write_blocks(100 * KB);
-    const size_t after = resident_bytes();
+    const size_t after = whole_resident_bytes();
     CHECK(after < before + 200 * KB, "%zu KiB were resident, and are %zu", before / KB, after / KB);
 }
 
 /* All 20 have 960 KiB, and a page that is given up serves the next one but one. */
 static void sizes(void) {
     use(0, 48 * KB);
-    const size_t before = resident_bytes();
+    const size_t before = whole_resident_bytes();
     for (int class = 0; class < CLASSES; class ++) {
         use(class, 48 * KB);
     }
-    const size_t after = resident_bytes();
+    const size_t after = whole_resident_bytes();
     CHECK(after < before + 600 * KB, "%zu KiB were resident, and %zu are", before / KB, after / KB);
 }
 

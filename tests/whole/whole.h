@@ -181,27 +181,19 @@ __attribute__((unused)) static void whole_compare(const char *file, int line, co
                       (whole_change){__VA_ARGS__});                                                          \
     } while (0)
 
-/* Resident bytes of this process, from /proc, without stdio. */
+/* Bytes of anonymous memory of this process that are resident: counted page by page. Residence as a whole would not do:
+ * the kernel maps pages of a library around the one that was asked for, as it has them at hand, and statm leaves out what
+ * each core has not yet added, 128 KiB and more. No stdio. */
 __attribute__((unused)) static size_t whole_resident_bytes(void) {
-    char text[128] = {0};
-    const int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return 0;
+    char text[2048] = {0};
+    const int fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
+    const ssize_t got = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
+    if (fd >= 0) {
+        close(fd);
     }
-    const ssize_t got = read(fd, text, sizeof text - 1);
-    close(fd);
-    size_t pages = 0;
-    const char *p = text;
-    while (got > 0 && *p != ' ' && *p != 0) {
-        p++;
-    }
-    while (*p == ' ') {
-        p++;
-    }
-    while (*p >= '0' && *p <= '9') {
-        pages = pages * 10 + (size_t)(*p++ - '0');
-    }
-    return pages * (size_t)sysconf(_SC_PAGESIZE);
+    const char *const line = got > 0 ? strstr(text, "\nAnonymous:") : NULL;
+    NEED(line != NULL, "/proc/self/smaps_rollup does not say what is anonymous");
+    return strtoul(line + strlen("\nAnonymous:"), NULL, 10) * 1024;
 }
 
 /* A small generator of random numbers: the same stream on each machine. */
