@@ -120,7 +120,13 @@ trap 'rm -rf "$run"' EXIT
 redis-server --port 0 --unixsocket "$run/s" --save '' --appendonly no --daemonize no --dir "$run" >/dev/null &
 server=$!
 until [ -S "$run/s" ]; do sleep 0.01; done
-redis-cli -s "$run/s" --pipe <"$1/redis.txt" >/dev/null
+# The socket is there a moment before the server listens at it.
+tries=0
+until redis-cli -s "$run/s" --pipe <"$1/redis.txt" >/dev/null 2>"$run/said"; do
+    tries=$((tries + 1))
+    [ $tries -lt 100 ] || { cat "$run/said" >&2; kill $server; exit 1; }
+    sleep 0.01
+done
 redis-cli -s "$run/s" shutdown nosave 2>/dev/null || true
 wait $server
 """)
