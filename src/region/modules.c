@@ -353,11 +353,7 @@ static const moda_module *note(uintptr_t pc) {
     return moda_likely(module != NULL && is_covered_by(pc, module)) ? module : note_slow(pc);
 }
 
-void moda_modules_note(uintptr_t pc) {
-    note(pc);
-}
-
-void moda_modules_note_stack(const uint64_t *frames, uint32_t count) {
+void moda_modules_note(const uint64_t *frames, uint32_t count) {
     const moda_module *module = NULL;
     for (uint32_t i = 0; i < count; i++) {
         if (module == NULL || !is_covered_by((uintptr_t)frames[i], module)) {

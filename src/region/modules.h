@@ -18,12 +18,9 @@
 #include "base/compiler.h"
 #include "region/layout.h"
 
-/* Records the object that pc lies in, unless it is recorded or not known. A few loads where an address around it was
- * asked for before. Keeps errno. */
-void moda_modules_note(uintptr_t pc);
-
-/* The same for each frame of a stack; neighbours mostly lie in the same object. */
-void moda_modules_note_stack(const uint64_t *frames, uint32_t count);
+/* Records the objects that the frames of a stack lie in, unless they are recorded or not known. A comparison
+ * where the frame before lies in the same object, a few loads where an address around was asked for before. Keeps errno. */
+void moda_modules_note(const uint64_t *frames, uint32_t count);
 
 /* An object may be gone: ld.so has freed a link_map, or dlclose has returned. Looks at each record, and closes
  * those whose object is no longer there. */

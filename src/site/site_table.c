@@ -209,7 +209,7 @@ MODA_COLD static moda_site *insert(moda_region_header *header, const moda_walk *
         return NULL;
     }
     /* Before the lock: this may take a while. */
-    moda_modules_note_stack(frames, walk->count);
+    moda_modules_note(frames, walk->count);
     moda_lock_take(&insert_lock, MODA_LOCK_SITES);
     moda_site *site = find(header, hash, frames, walk->count);
     if (site == NULL) {

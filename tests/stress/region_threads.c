@@ -51,7 +51,7 @@ static void *take_memory(void *index) {
         check(b->bytes != NULL && (uintptr_t)b->bytes % 64 == 0, "there is room");
         check(b->bytes[0] == 0 && memcmp(b->bytes, b->bytes + 1, b->size - 1) == 0, "new memory is zeroed");
         memset(b->bytes, (int)(me + 1), b->size);
-        moda_modules_note(code[i % 3]);
+        moda_modules_note(&(uint64_t){code[i % 3]}, 1);
         if (i % 100 == 0) {
             moda_region_touch_clock();
         }
@@ -65,7 +65,7 @@ static void *open_and_close(void *path) {
         void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         check(handle != NULL, "the object can be opened");
         const uint64_t place = (uint64_t)(uintptr_t)dlsym(handle, "moda_plugin_function");
-        moda_modules_note((uintptr_t)place);
+        moda_modules_note(&place, 1);
         const uint32_t generation = moda_load_relaxed(&moda_region()->module_generation);
         check(!moda_modules_were_unmapped_since(generation, &place, 1), "what is open is not gone");
         dlclose(handle);

@@ -61,7 +61,7 @@ static int check_object(struct dl_phdr_info *info, size_t size, void *count) {
             continue;
         }
         const uintptr_t address = info->dlpi_addr + header->p_vaddr + 1;
-        moda_modules_note(address);
+        moda_modules_note(&(uint64_t){address}, 1);
         const moda_module *module = module_of(address);
         cr_assert_not_null(module, "%s", info->dlpi_name);
         cr_assert_eq(module->load_bias, info->dlpi_addr, "%s", module->path);
@@ -105,9 +105,11 @@ Test(region_modules, all_loaded_objects_are_noted_as_they_are) {
 
 Test(region_modules, an_address_of_no_object_is_not_noted) {
     cr_assert(make_rooms(16 * MIB, 64, NULL));
-    moda_modules_note(0);
-    moda_modules_note(UINTPTR_MAX);
-    moda_modules_note((uintptr_t)mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    moda_modules_note(&(uint64_t){0}, 1);
+    moda_modules_note(&(uint64_t){UINTPTR_MAX}, 1);
+    moda_modules_note(
+        &(uint64_t){(uintptr_t)mmap(NULL, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)},
+        1);
     cr_assert_eq(moda_region()->module_count, 0);
 }
 
@@ -131,8 +133,8 @@ Test(region_modules, an_object_that_is_closed_is_closed_here) {
     cr_assert(make_rooms(16 * MIB, 64, NULL));
     void *handle;
     const uintptr_t address = open_plugin(&handle, MODA_TEST_PLUGIN);
-    moda_modules_note(address);
-    moda_modules_note((uintptr_t)&module_of);
+    moda_modules_note(&(uint64_t){address}, 1);
+    moda_modules_note(&(uint64_t){(uintptr_t)&module_of}, 1);
     const moda_module *module = module_of(address);
     cr_assert_str_eq(module->path, MODA_TEST_PLUGIN);
     moda_modules_check();
@@ -147,7 +149,7 @@ Test(region_modules, an_object_that_is_closed_is_closed_here) {
     cr_assert_not_null(module_of((uintptr_t)&module_of));
     cr_assert(moda_modules_were_unmapped_since(0, &frame, 1));
     cr_assert_not(moda_modules_were_unmapped_since(1, &frame, 1));
-    moda_modules_note(address);
+    moda_modules_note(&(uint64_t){address}, 1);
     cr_assert_null(module_of(address), "a page once asked for is asked for again");
     cr_assert(moda_modules_are_valid());
 }
@@ -188,7 +190,7 @@ Test(region_modules, an_object_over_an_older_one_closes_it) {
     cr_assert(make_rooms(16 * MIB, 64, NULL));
     void *handle;
     const uintptr_t address = open_plugin(&handle, MODA_TEST_PLUGIN);
-    moda_modules_note(address);
+    moda_modules_note(&(uint64_t){address}, 1);
     moda_module *module = moda_region_at(moda_region()->modules);
     dlclose(handle);
     /* As if it had been larger, and the new one lay in what it had beyond. */
@@ -198,9 +200,9 @@ Test(region_modules, an_object_over_an_older_one_closes_it) {
     if (again != address) {
         cr_skip_test("the second object came to another address");
     }
-    moda_modules_note(again + 4096 * 64 * 1024);
+    moda_modules_note(&(uint64_t){again + 4096 * 64 * 1024}, 1);
     moda_region()->module_generation = 5; /* no page is remembered */
-    moda_modules_note(again);
+    moda_modules_note(&(uint64_t){again}, 1);
     cr_assert_eq(module->generation_unmapped, 6);
     cr_assert_str_eq(module_of(again)->path, MODA_TEST_PLUGIN_2);
     cr_assert(moda_modules_are_valid());

@@ -22,10 +22,10 @@ int main(void) {
     const uintptr_t start = (uintptr_t)&__executable_start;
     const uintptr_t end = (uintptr_t)&etext;
     for (uintptr_t address = end - 1; address >= start + 4096; address -= 4096) {
-        moda_modules_note(address);
+        moda_modules_note(&(uint64_t){address}, 1);
     }
-    moda_modules_note(start);
-    moda_modules_note((uintptr_t)&make_stack);
+    moda_modules_note(&(uint64_t){start}, 1);
+    moda_modules_note(&(uint64_t){(uintptr_t)&make_stack}, 1);
     moda_modules_check();
     const moda_module *module = moda_region_at(moda_region()->modules);
     check(moda_region()->module_count == 1, "one object");
