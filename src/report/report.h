@@ -3,7 +3,7 @@
  * report.h - what the report library is made of: a profile is read, its addresses are named, its sites are
  * summed to rows and trees, and a writer puts them out.
  *
- *     region --read.c--> moda_profile --places.c, symbolize.c, build.c, rollup.c--> moda_report --write_*.c--> moda_out
+ *     region --read*.c--> moda_profile --places.c, symbolize.c, build.c, rollup.c--> moda_report --write_*.c--> moda_out
  *        ^   (several: merge.c)  |     (filter.c: keep, drop, hide)              \--diff.c--> moda_diff
  *        +--------save.c---------+
  *

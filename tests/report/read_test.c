@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * read_test.c - read.c and merge.c: a region's figures come out as they went in, from memory, files and running
+ * read_test.c - read*.c and merge.c: a region's figures come out as they went in, from memory, files and running
  * processes; and what is damaged is refused in one line that says where. pread is wrapped by the linker, so that a
  * file can be cut at each moment of its being read.
  */
