@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * symbolize.h - names for addresses of one object file; between symbolize.c and rollup.c.
+ * symbolize.h - names for addresses of one object file; between symbolize*.c and build.c.
  */
 #ifndef MODA_REPORT_SYMBOLIZE_H
 #define MODA_REPORT_SYMBOLIZE_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * symbolize_test.c - symbolize.c against binutils' addr2line on real binaries, and what must stay unnamed.
+ * symbolize_test.c - symbolize*.c against binutils' addr2line on real binaries, and what must stay unnamed.
  *
  * addr2line -i -f -C prints, for each address, lines of function and file:line, inlined calls first.
  */
