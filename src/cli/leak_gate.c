@@ -3,8 +3,9 @@
  * leak_gate.c - is more live at the end than is allowed?
  *
  * The sum is the counters' own live bytes, which are exact; of it goes what the samples say was allocated at
- * suppressed sites. So a gate without suppressions is exact whatever was sampled; with suppressions every
- * allocation must have been (cmd_run.c sees to that).
+ * suppressed sites. So a gate without suppressions is exact whatever was sampled, but for forked children of a tree
+ * (merge.c: without every allocation, frees of their parents' blocks are taken off their own); with suppressions
+ * every allocation must have been sampled (cmd_run.c sees to that).
  */
 #include "cli/leak_gate.h"
 

@@ -7,6 +7,7 @@
  */
 #include "report/report.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct merger {
@@ -102,6 +103,10 @@ static int64_t less(int64_t a, int64_t b) { /* a damaged profile can hold any nu
     return (int64_t)((uint64_t)a - (uint64_t)b);
 }
 
+static int64_t more(int64_t a, uint64_t b) {
+    return (int64_t)((uint64_t)a + b);
+}
+
 static void take_off(uint64_t *from, int64_t inherited) {
     *from = *from > (uint64_t)inherited ? *from - (uint64_t)inherited : 0;
 }
@@ -111,7 +116,31 @@ static uint64_t missing(uint64_t live, int64_t inherited) {
     return live < (uint64_t)inherited ? (uint64_t)inherited - live : 0;
 }
 
-/* What a child freed of its parent's blocks is not known; so it has at least this much of its own. */
+/* What a child had no more of its parent's blocks: at the end, and at its peak. */
+typedef struct given_up {
+    uint64_t bytes, count, peak_bytes, peak_count;
+} given_up;
+
+static uint64_t missing_at(int64_t live, int64_t inherited) {
+    return inherited > 0 ? missing(live > 0 ? (uint64_t)live : 0, inherited) : 0;
+}
+
+static void add_given_up(given_up *g, const moda_profile_site *site) {
+    const int64_t *const of = site->values.of;
+    g->bytes = moda_count_sum(g->bytes, missing_at(of[MODA_VALUE_LIVE_BYTES], site->inherited_bytes));
+    g->count = moda_count_sum(g->count, missing_at(of[MODA_VALUE_LIVE_COUNT], site->inherited_count));
+    g->peak_bytes =
+        moda_count_sum(g->peak_bytes, missing_at(of[MODA_VALUE_AT_PEAK_BYTES], site->inherited_bytes));
+    g->peak_count =
+        moda_count_sum(g->peak_count, missing_at(of[MODA_VALUE_AT_PEAK_COUNT], site->inherited_count));
+}
+
+static uint64_t at_least(uint64_t value, uint64_t least, uint64_t most) {
+    value = value < least ? least : value;
+    return value < most ? value : most;
+}
+
+/* What a child freed of its parent's blocks is known site by site, as a sum; so it has at least this much of its own. */
 static void take_off_site(moda_profile_site *site) {
     int64_t *const of = site->values.of;
     const int64_t live = of[MODA_VALUE_LIVE_BYTES];
@@ -129,11 +158,16 @@ static void take_off_site(moda_profile_site *site) {
     site->inherited_bytes = site->inherited_count = site->inherited_requested_bytes = 0;
 }
 
-static void take_off_process(moda_profile_process *process) {
-    take_off(&process->totals.current_bytes, process->inherited_bytes);
-    take_off(&process->totals.peak_bytes, process->inherited_bytes);
-    take_off(&process->totals.live_count, process->inherited_count);
-    take_off(&process->totals.peak_live_count, process->inherited_count);
+static void take_off_process(moda_profile_process *process, const given_up *g) {
+    mod_alloc_stats *const t = &process->totals;
+    take_off(&t->current_bytes, process->inherited_bytes - (int64_t)g->bytes);
+    take_off(&t->peak_bytes, process->inherited_bytes - (int64_t)g->peak_bytes);
+    take_off(&t->live_count, process->inherited_count - (int64_t)g->count);
+    take_off(&t->peak_live_count, process->inherited_count - (int64_t)g->peak_count);
+    if (t->peak_bytes < t->current_bytes) { /* it had most while it still had its parent's */
+        t->peak_bytes = t->current_bytes;
+        t->peak_live_count = t->live_count;
+    }
     process->inherited_bytes = process->inherited_count = 0;
 }
 
@@ -147,6 +181,8 @@ static void take_off_frees(merger *m, uint32_t process, uint64_t bytes, uint64_t
         const uint64_t c = count < thread->stats.free_count ? count : thread->stats.free_count;
         thread->freed_bytes -= b;
         thread->stats.free_count -= c;
+        thread->balance_bytes = more(thread->balance_bytes, b);
+        thread->balance_count = more(thread->balance_count, c);
         bytes -= b;
         count -= c;
     }
@@ -154,7 +190,7 @@ static void take_off_frees(merger *m, uint32_t process, uint64_t bytes, uint64_t
 
 /* The balances of a child's threads add up to its live bytes: what the threads are not known to have inherited
  * (the counters were reset since) goes to the first, and then false is returned. */
-static bool take_off_threads(merger *m, uint32_t process, int64_t bytes, int64_t count) {
+static bool take_off_threads(merger *m, uint32_t process, int64_t bytes, int64_t count, const given_up *g) {
     moda_profile_thread *first = NULL;
     for (size_t i = 0; i < m->to->thread_count; i++) {
         moda_profile_thread *const thread = &m->threads[i];
@@ -168,32 +204,70 @@ static bool take_off_threads(merger *m, uint32_t process, int64_t bytes, int64_t
         count = less(count, thread->inherited_count);
         thread->inherited_bytes = thread->inherited_count = 0;
     }
-    if (first != NULL) {
-        first->balance_bytes = less(first->balance_bytes, bytes);
-        first->balance_count = less(first->balance_count, count);
+    const bool is_known = bytes == 0 && count == 0;
+    if (first != NULL && !is_known) {
+        first->balance_bytes = more(less(first->balance_bytes, bytes), g->bytes);
+        first->balance_count = more(less(first->balance_count, count), g->count);
     }
-    return bytes == 0 && count == 0;
+    return is_known;
 }
 
-static void take_off_inherited(merger *m) {
+static bool is_child_of_another(const moda_profile *profile, const moda_profile_process *p) {
+    return p->is_forked && p->inherited_bytes >= 0 && p->inherited_count > 0 && has_parent(profile, p);
+}
+
+/* By process. The totals alone tell what a child has freed of its parent's blocks only as far as that is more than it has
+ * allocated itself; its sites tell more, where every allocation was recorded. Else a leak would hide behind a free. */
+static void find_given_up(const merger *m, given_up *of_process) {
+    const moda_profile *const to = m->to;
+    for (size_t i = 0; i < to->site_count; i++) {
+        const uint32_t process = m->sites[i].process;
+        const moda_profile_process *const p = &m->processes[process];
+        if (p->is_growth && p->sample_bytes == 1 && p->sample_changes == 0)
+            add_given_up(&of_process[process], &m->sites[i]);
+    }
+    for (size_t i = 0; i < to->process_count; i++) {
+        const moda_profile_process *const p = &m->processes[i];
+        if (!p->is_growth)
+            continue;
+        const uint64_t bytes = (uint64_t)p->inherited_bytes, count = (uint64_t)p->inherited_count;
+        given_up *const g = &of_process[i];
+        g->bytes = at_least(g->bytes, missing(p->totals.current_bytes, p->inherited_bytes), bytes);
+        g->count = at_least(g->count, missing(p->totals.live_count, p->inherited_count), count);
+        g->peak_bytes = at_least(g->peak_bytes, missing(p->totals.peak_bytes, p->inherited_bytes), bytes);
+        g->peak_count =
+            at_least(g->peak_count, missing(p->totals.peak_live_count, p->inherited_count), count);
+    }
+}
+
+static bool take_off_inherited(merger *m) {
     moda_profile *const to = m->to;
     bool any = false;
+    for (size_t i = 0; i < to->process_count; i++)
+        if (is_child_of_another(to, &m->processes[i]))
+            any = m->processes[i].is_growth = true;
+    if (!any)
+        return true;
+    given_up *const of_process = calloc(to->process_count, sizeof *of_process);
+    if (of_process == NULL)
+        return false;
+    find_given_up(m, of_process);
     for (uint32_t i = 0; i < to->process_count; i++) {
         moda_profile_process *const p = &m->processes[i];
-        if (!p->is_forked || p->inherited_bytes < 0 || p->inherited_count <= 0 || !has_parent(to, p))
+        const given_up *const g = &of_process[i];
+        if (!is_child_of_another(to, p))
             continue;
-        if (take_off_threads(m, i, p->inherited_bytes, p->inherited_count)) {
-            const uint64_t bytes = missing(p->totals.current_bytes, p->inherited_bytes);
-            const uint64_t count = missing(p->totals.live_count, p->inherited_count);
-            take_off_frees(m, i, bytes, count);
-            take_off(&p->totals.free_count, (int64_t)count);
+        if (take_off_threads(m, i, p->inherited_bytes, p->inherited_count, g)) {
+            take_off_frees(m, i, g->bytes, g->count);
+            take_off(&p->totals.free_count, (int64_t)g->count);
         }
-        take_off_process(p);
-        any = p->is_growth = true;
+        take_off_process(p, g);
     }
-    for (size_t i = 0; any && i < to->site_count; i++)
+    for (size_t i = 0; i < to->site_count; i++)
         if (m->processes[m->sites[i].process].is_growth)
             take_off_site(&m->sites[i]);
+    free(of_process);
+    return true;
 }
 
 static void sum_up(moda_profile *to) {
@@ -227,8 +301,7 @@ moda_profile *moda_profile_merge(const moda_profile *const *parts, size_t count,
     }
     for (size_t i = 0; is_fine && i < count; i++)
         is_fine = add_part(&m, parts[i]);
-    if (is_fine) {
-        take_off_inherited(&m);
+    if (is_fine && take_off_inherited(&m)) {
         sum_up(m.to);
         return m.to;
     }

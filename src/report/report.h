@@ -244,7 +244,8 @@ moda_profile *moda_profile_read_memory(const void *region, size_t size, const ch
 moda_profile *moda_profile_read(const char *file_or_pid, moda_error *error);
 /* Several into one. The parts stay as they are and may be freed at once. A forked child whose parent is among them
  * counts only what it has beyond what it inherited, and no free of that (at sites it does): in a sum of processes each
- * block is live once, and freed once. */
+ * block is live once, and freed once. What it freed of that its sites tell, where every allocation was recorded; else no
+ * more is known than that it was as much as it has less than it inherited, and its own may be more than is shown. */
 moda_profile *moda_profile_merge(const moda_profile *const *parts, size_t count, moda_error *error);
 void moda_profile_free(moda_profile *profile);
 /* As a profile again, which moda_profile_read_file reads: a merged one, one moment of a running process. Sites that

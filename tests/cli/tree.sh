@@ -91,6 +91,27 @@ try "$MOD_ALLOC" run --tree --quiet --output freed.prof "$allocate" keep 300 102
     END { if (NR < 5 || blocks != 0 || bytes != 0) { print "freed and live are more by " -blocks " blocks, " -bytes " bytes"; exit 1 } }' ||
     fail "a child that freed 3 blocks of its parent"
 
+# ... nor does a block of its own hide behind its parent's that it freed: as it ends, in the sum, and for a gate
+try "$MOD_ALLOC" run --exact --tree --quiet --output hidden.prof --json hidden.json "$allocate" keep 1 100000 fork drop lose 1 90000 exit 9
+expect_status 9
+live=$(json hidden.json current_bytes)
+[ "$live" -ge 190000 ] && [ "$live" -lt 300000 ] || fail "$live bytes are live of 100,000 and 90,000"
+"$MOD_ALLOC" report --format json hidden.prof > hidden.report.json
+"$MOD_ALLOC" report --format csv --by thread hidden.prof > hidden.csv
+python3 - << 'END' || fail "the sites or threads of a child that freed a block of its parent's are not the sum"
+import csv, json
+report = json.load(open("hidden.report.json"))
+sites, totals = report["site_totals"], report["totals"]
+assert sites["live_bytes"] == totals["current_bytes"], (sites, totals)
+assert totals["alloc_count"] == totals["free_count"] + totals["live_count"], totals
+assert totals["peak_bytes"] >= totals["current_bytes"], totals
+live = sum(int(row["live_bytes"]) for row in csv.DictReader(open("hidden.csv")))
+assert live == totals["current_bytes"], (live, totals)
+END
+try "$MOD_ALLOC" run --tree --quiet --fail-if-live 150000 "$allocate" keep 1 100000 fork drop lose 1 90000 exit 0
+expect_status 1
+expect_err lose_blocks
+
 # a child that goes on after its parent
 mkfifo ready
 try "$MOD_ALLOC" run sh -c "$allocate keep 10 1024 say ready sleep 1000 > ready & echo \$! > pid; read -r line < ready"
