@@ -234,8 +234,9 @@ MOD_ALLOC_EXPORT void mod_alloc_set_sampling(uint64_t bytes);
  *   system, popen             the new program is as after exec
  *   clone without handlers,   memory only: as fork. A file: the child has its own from its first sample on, or when
  *   _Fork                     one of its threads has allocated 192 KiB; until then it counts in its parent's
- *   a program that finds the  the file is left to that one; the profile goes to FILE.PID. (So a shell and the programs it
- *   file of another that runs starts all have theirs; of those that ended the next one takes the name.)
+ *   a program that finds the  the file is left to that one, also where it runs in another container; the profile goes to
+ *   file of another that runs FILE.PID. (So a shell and the programs it starts all have theirs; of those that ended the next
+ *                             one takes the name.)
  */
 
 /* Wrong pointers. free, realloc and malloc_usable_size end the program where they see that a pointer is no block, or is free

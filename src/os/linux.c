@@ -15,6 +15,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <sys/auxv.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -177,6 +178,14 @@ int moda_os_open_for_writing(const char *path) {
 
 void moda_os_close(int fd) {
     call(SYS_close, fd, 0, 0, 0, 0, 0);
+}
+
+void moda_os_hold(int fd) {
+    call(SYS_flock, fd, LOCK_EX | LOCK_NB, 0, 0, 0, 0);
+}
+
+bool moda_os_is_held(int fd) {
+    return call(SYS_flock, fd, LOCK_SH | LOCK_NB, 0, 0, 0, 0) == -EWOULDBLOCK;
 }
 
 void moda_os_unlink_file(const char *path) {

@@ -53,6 +53,10 @@ int moda_os_create(const char *path);
 int moda_os_open(const char *path);             /* for reading */
 int moda_os_open_for_writing(const char *path); /* an existing file; no symbolic link */
 void moda_os_close(int fd);
+/* A lock that tells others that the file is in use, until the descriptor and its copies in children are closed; none where
+ * the file system has no locks. Whether another has one, asked through a descriptor of one's own. */
+void moda_os_hold(int fd);
+bool moda_os_is_held(int fd);
 /* Removes a regular file: no link, device or directory. */
 void moda_os_unlink_file(const char *path);
 bool moda_os_rename(const char *from, const char *to);

@@ -208,36 +208,43 @@ static bool is_whole(const moda_region_header *header) {
     return memcmp(header->magic, MODA_REGION_MAGIC, sizeof header->magic) == 0;
 }
 
-/* Whose profile stands at this path, as far as it concerns us. In doubt somebody's: a profile too many is better than one
- * lost. */
-static place_holder who_holds(const char *path) {
+/* By the number of the process, as it is here. */
+static place_holder whose(const moda_region_header *there, bool is_begun) {
     const moda_region_header *const parent = moda_region_header_ptr; /* in a fork */
+    const uint64_t start = moda_os_process_start(there->pid);
+    const bool is_running = start != 0 && (there->process_start == 0 || there->process_start == start);
+    if (there->pid == moda_os_pid()) {
+        return is_running && !is_begun ? EARLIER_IMAGE : NOBODY;
+    }
+    if (is_begun) {
+        return is_running ? ANOTHER : NOBODY;
+    }
+    const bool is_sibling = parent != NULL && there->parent_pid == parent->pid
+                            && there->start_monotonic_ns >= parent->start_monotonic_ns;
+    return is_sibling || (is_running && (there->flags & MODA_REGION_CLEAN_EXIT) == 0) ? ANOTHER : NOBODY;
+}
+
+/* Whose profile stands at this path, as far as it concerns us. In doubt somebody's: a profile too many is better than one
+ * lost. A process of another container, whose number means nothing here, is known by its lock. */
+static place_holder who_holds(const char *path) {
     moda_region_header there = {0};
     const int fd = moda_os_open(path);
     if (fd < 0) {
         return NOBODY;
     }
     const long size = moda_os_read(fd, &there, sizeof there);
+    const bool is_held = moda_os_is_held(fd);
     moda_os_close(fd);
     const bool is_begun = moda_region_is_unfinished(&there);
-    if (is_begun && there.version == 0 && parent != NULL) {
-        return ANOTHER; /* a sibling's, perhaps, that is just being made */
+    if (is_begun && there.version == 0 && (is_held || moda_region_header_ptr != NULL)) {
+        return ANOTHER; /* that is just being made, perhaps a sibling's */
     }
     if (size != (long)sizeof there || !(is_begun || is_whole(&there))
         || there.version != MODA_REGION_VERSION) {
         return NOBODY;
     }
-    const uint64_t start = moda_os_process_start(there.pid);
-    const bool is_running = start != 0 && (there.process_start == 0 || there.process_start == start);
-    if (there.pid == moda_os_pid()) {
-        return is_running && !is_begun ? EARLIER_IMAGE : NOBODY;
-    }
-    if (is_begun) {
-        return is_running ? ANOTHER : NOBODY;
-    }
-    const bool is_sibling = parent != NULL && there.parent_pid == parent->pid
-                            && there.start_monotonic_ns >= parent->start_monotonic_ns;
-    return is_sibling || (is_running && (there.flags & MODA_REGION_CLEAN_EXIT) == 0) ? ANOTHER : NOBODY;
+    const place_holder holder = whose(&there, is_begun);
+    return holder == NOBODY && is_held && (there.flags & MODA_REGION_CLEAN_EXIT) == 0 ? ANOTHER : holder;
 }
 
 static bool append_number(char *path, const char *before, uint64_t number) {
@@ -264,8 +271,10 @@ static void move_earlier_image(const char *path) {
 
 /* Sees to it that file.path can be ours. */
 static void make_way(void) {
-    if (who_holds(file.path) == ANOTHER) {
-        (void)append_number(file.path, ".", moda_os_pid());
+    /* More than once where each of several containers has a process 1. */
+    bool fits = true;
+    while (fits && who_holds(file.path) == ANOTHER) {
+        fits = append_number(file.path, ".", moda_os_pid());
     }
     if (who_holds(file.path) == EARLIER_IMAGE) {
         move_earlier_image(file.path);
@@ -285,6 +294,7 @@ static void *create_file(uint64_t bytes, bool (*fill)(int fd), void *at, int *fd
         *error = -*fd;
         return NULL;
     }
+    moda_os_hold(*fd);
     moda_os_file_id id;
     *error = moda_os_identify(*fd, &id) ? moda_os_allocate(*fd, 0, bytes) : EIO;
     if (*error == 0 && fill != NULL && !fill(*fd)) {

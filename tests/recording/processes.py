@@ -181,6 +181,50 @@ for how in ("clone", "_Fork"):
 found = run("clone that does nothing", "keep 1000 clone end exit 3", status=3)
 check(found["prof"]["pid"] == found["pid"] and ends_of(found["prof"]) == (True, 3), ends_of(found["prof"]))
 
+# ---- processes of several containers, whose numbers mean nothing to each other, and one file name ----
+
+where = "containers"
+folder = os.path.join(work, where)
+shutil.rmtree(folder, ignore_errors=True)
+os.makedirs(folder)
+environment = dict(os.environ, LD_PRELOAD=library, MOD_ALLOC_SAMPLE="1", MOD_ALLOC_PROFILE="prof")
+elsewhere = (0x7ffffffe).to_bytes(4, sys.byteorder)
+
+
+def is_of_another():
+    with open(os.path.join(folder, "prof"), "rb") as file:
+        return elsewhere in file.read(1024)
+
+
+def begin_elsewhere():
+    """A process that waits for the end of its input, and whose profile tells a number that no process has here."""
+    process = subprocess.Popen([sys.executable, "-c", "import sys; print('ready', flush=True); sys.stdin.read()"], cwd=folder,
+                               env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    for name in os.listdir(folder):
+        with open(os.path.join(folder, name), "r+b") as file:
+            head = file.read(1024)
+            file.seek(0)
+            file.write(head.replace(process.pid.to_bytes(4, sys.byteorder), elsewhere))
+    return process
+
+
+def end(process):
+    process.stdin.close()
+    process.wait()
+
+
+first = begin_elsewhere()
+second = begin_elsewhere()
+third = subprocess.Popen([ends, "keep", "1000"], cwd=folder, env=environment)
+third.wait()
+check(is_of_another(), "the file of one that runs elsewhere was taken")
+check(sorted(os.listdir(folder)) == ["prof", f"prof.{second.pid}", f"prof.{third.pid}"], os.listdir(folder))
+end(second)
+end(first)
+subprocess.run([ends, "keep", "1000"], cwd=folder, env=environment, check=True)
+check(not is_of_another(), "the file of one that has ended stays in the way")
+
 # ---- the table on stderr ----
 
 found = run("stderr", "keep 1000", stats="stderr", profile=None)
