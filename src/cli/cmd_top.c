@@ -16,6 +16,7 @@
 
 #include "cli/cli.h"
 #include "cli/screen.h"
+#include "cli/view.h"
 #include "report/report.h"
 
 typedef enum top_order { BY_LIVE, BY_ALLOCATED, BY_RATE, BY_BLOCKS, ORDERS } top_order;
@@ -92,8 +93,13 @@ static bool look_take(top_state *top, top_look *look, const top_look *before, mo
     if (look->profile == NULL) {
         return false;
     }
+    char root[32];
+    const moda_symbolizer_options names = {.root = moda_cli_root_of(look->profile, root, sizeof root)};
+    if (top->symbolizer == NULL) {
+        top->symbolizer = moda_symbolizer_new(&names, error);
+    }
     const moda_report_options options = {.symbolizer = top->symbolizer};
-    look->report = moda_report_build(look->profile, &options, error);
+    look->report = top->symbolizer != NULL ? moda_report_build(look->profile, &options, error) : NULL;
     if (look->report == NULL) {
         look_free(look);
         return false;
@@ -451,12 +457,6 @@ int moda_cli_top(int argc, char **argv) {
     }
     top.operand = args->operand[0];
     top.is_plain = top.is_plain || !moda_cli_screen_is_possible();
-    moda_error error = {.text = ""};
-    const moda_symbolizer_options names = {.no_inlines = false};
-    top.symbolizer = moda_symbolizer_new(&names, &error);
-    if (top.symbolizer == NULL) {
-        moda_cli_fail(args, MODA_CLI_MISUSE, "%s", error.text);
-    }
     watch(&top);
     moda_symbolizer_free(top.symbolizer);
     return MODA_CLI_DONE;

@@ -248,6 +248,18 @@ static void clear_progress(const progress_bar *bar) {
     }
 }
 
+const char *moda_cli_root_of(const moda_profile *profile, char *root, size_t size) {
+    int pid;
+    struct stat theirs, ours;
+    if (profile->process_count != 1 || !profile->processes[0].is_live
+        || sscanf(profile->processes[0].source, "process %d", &pid) != 1) {
+        return NULL;
+    }
+    snprintf(root, size, "/proc/%d/root", pid);
+    const bool is_known = stat(root, &theirs) == 0 && stat("/", &ours) == 0;
+    return is_known && (theirs.st_dev != ours.st_dev || theirs.st_ino != ours.st_ino) ? root : NULL;
+}
+
 moda_report *moda_cli_build_report(moda_cli_view *view, const moda_profile *profile, moda_error *error) {
     progress_bar bar = {.shown = -1};
     clock_gettime(CLOCK_MONOTONIC, &bar.started);
@@ -258,7 +270,12 @@ moda_report *moda_cli_build_report(moda_cli_view *view, const moda_profile *prof
     if (!view->is_quiet && isatty(STDERR_FILENO)) {
         options.progress = (moda_progress){.step = show_progress, .context = &bar};
     }
-    options.symbolizer = moda_symbolizer_new(&view->names, error);
+    char root[32];
+    moda_symbolizer_options names = view->names;
+    if (names.root == NULL) {
+        names.root = moda_cli_root_of(profile, root, sizeof root);
+    }
+    options.symbolizer = moda_symbolizer_new(&names, error);
     moda_report *const report =
         options.symbolizer != NULL ? moda_report_build(profile, &options, error) : NULL;
     moda_symbolizer_free(options.symbolizer);

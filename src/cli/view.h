@@ -47,6 +47,9 @@ void moda_cli_spare_profiles(const moda_cli_args *args, const moda_cli_view *vie
 /* Reads the operands, adds them up if there are several. Ends the process where one cannot be read. */
 moda_profile *moda_cli_read_profiles(const moda_cli_args *args, char **names, size_t count);
 
+/* Where the files of a running process are, if not where ours are: it runs in a container. NULL = they are the same. */
+const char *moda_cli_root_of(const moda_profile *profile, char *root, size_t size);
+
 /* Names the addresses, with a progress bar on a terminal. NULL and a message where that fails. */
 moda_report *moda_cli_build_report(moda_cli_view *view, const moda_profile *profile, moda_error *error);
 
