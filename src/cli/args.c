@@ -63,6 +63,14 @@ void moda_cli_misuse(const moda_cli_args *args, const char *format, ...) {
     exit(MODA_CLI_MISUSE);
 }
 
+int moda_cli_finish(int status) {
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        fprintf(stderr, "mod-alloc: standard output: cannot be written: %s\n", strerror(errno));
+        return status == MODA_CLI_DONE ? MODA_CLI_MISUSE : status;
+    }
+    return status;
+}
+
 /* ---- parsing ---- */
 
 moda_cli_args moda_cli_args_begin(moda_cli_command_id command, int argc, char **argv) {
@@ -137,7 +145,7 @@ int moda_cli_args_next(moda_cli_args *args) {
     }
     if (result == 'h' || result == HELP) {
         moda_cli_print_help(stdout, args->command);
-        exit(fflush(stdout) == 0 ? MODA_CLI_DONE : MODA_CLI_MISUSE);
+        exit(moda_cli_finish(MODA_CLI_DONE));
     }
     if (result < 0) {
         args->operand = args->argv + optind;

@@ -141,6 +141,8 @@ bool moda_cli_parse_number(const char *text, uint64_t *number);
 
 /* ---- messages: one line on stderr, "mod-alloc COMMAND: ..." ---- */
 
+/* The last of what is on standard output goes out; where it cannot, that is said, and a status of 0 becomes MODA_CLI_MISUSE. */
+int moda_cli_finish(int status);
 /* Ends with MODA_CLI_MISUSE, after a second line that points to --help. */
 MODA_NORETURN void moda_cli_misuse(const moda_cli_args *args, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

@@ -126,6 +126,9 @@ static void check_options(run_state *run) {
         if (run->writer == NULL) {
             moda_cli_misuse(args, "this mod-alloc cannot write the format '%s'", run->format);
         }
+    } else if (run->output != NULL && strcmp(run->output, "-") == 0) {
+        moda_cli_misuse(args, "--output: a profile is not for standard output, which is the program's: name a"
+                              " file, or a --format");
     }
 }
 

@@ -46,14 +46,6 @@ static void print_usage(void) {
          "2 wrong arguments or an unreadable file. `run` passes on the program's own status.");
 }
 
-static int finish(int status) {
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        perror("mod-alloc: standard output");
-        return status == MODA_CLI_DONE ? MODA_CLI_MISUSE : status;
-    }
-    return status;
-}
-
 int main(int argc, char **argv) {
     if (argc < 2) {
         moda_cli_misuse(NULL, "which command?");
@@ -61,12 +53,12 @@ int main(int argc, char **argv) {
     const char *const word = argv[1];
     if (strcmp(word, "--version") == 0 || strcmp(word, "-V") == 0) {
         printf("mod-alloc %s\n", version);
-        return finish(MODA_CLI_DONE);
+        return moda_cli_finish(MODA_CLI_DONE);
     }
     const bool is_help = strcmp(word, "help") == 0;
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || (is_help && argc == 2)) {
         print_usage();
-        return finish(MODA_CLI_DONE);
+        return moda_cli_finish(MODA_CLI_DONE);
     }
     const char *const name = is_help ? argv[2] : word;
     const int command = find_command(name);
@@ -75,7 +67,7 @@ int main(int argc, char **argv) {
     }
     if (is_help) {
         moda_cli_print_help(stdout, (moda_cli_command_id)command);
-        return finish(MODA_CLI_DONE);
+        return moda_cli_finish(MODA_CLI_DONE);
     }
-    return finish(command_table[command](argc - 1, argv + 1));
+    return moda_cli_finish(command_table[command](argc - 1, argv + 1));
 }

@@ -141,7 +141,8 @@ static const moda_profile_process *first_process(const moda_profile *profile) {
 typedef struct sums {
     uint64_t samples, dropped, dropped_disk, torn, threads, walks[6], all_walks;
     uint64_t resident, resident_peak, committed, region;
-    bool is_live, is_broken_off, is_forked;
+    size_t broken_off;
+    bool is_live, is_forked, is_growth;
 } sums;
 
 static sums sum_processes(const moda_profile *profile) {
@@ -158,8 +159,9 @@ static sums sum_processes(const moda_profile *profile) {
         s.committed += p->heap_committed_bytes;
         s.region += p->region_resident_bytes;
         s.is_live |= p->is_live;
-        s.is_broken_off |= !p->is_live && !p->exited_cleanly;
-        s.is_forked |= p->is_forked;
+        s.broken_off += !p->is_live && !p->exited_cleanly;
+        s.is_forked |= p->is_forked && !p->is_growth;
+        s.is_growth |= p->is_growth;
         for (int k = 0; k < 6; k++)
             s.walks[k] += p->walks[k];
     }
@@ -228,10 +230,16 @@ static void put_notes(moda_json *json, const moda_report *report, const sums *s)
     if (s->is_live)
         put_note(json, false,
                  "Read from a running process: \xe2\x80\x9clive at the end\xe2\x80\x9d means now.");
-    if (s->is_broken_off)
+    if (s->broken_off > 0 && profile->process_count == 1)
         put_note(json, false, "The program did not end by exit: figures are those of its last moment.");
+    else if (s->broken_off > 0)
+        put_note(json, false,
+                 "%zu of the processes did not end by exit: figures are those of their last moment.",
+                 s->broken_off);
     if (s->is_forked)
         put_note(json, false, "A forked child: its live figures began with what its parent had.");
+    if (s->is_growth)
+        put_note(json, false, "Forked children are counted without what they had from their parents.");
     if (s->dropped > 0)
         put_note(json, true, "%s samples found no room for their stack; they are in the overflow site. %s",
                  moda_human_count(number, (int64_t)s->dropped),

@@ -268,15 +268,15 @@ static void put_stack(const page *p, const moda_stack *stack) {
         moda_out_format(p->out, "%*s%s%s%s\n", (int)indent, "", p->dim, walk_note(stack), p->plain);
 }
 
-/* What else is worth knowing of a site, on its first line. Lives that ended: where these are not all of the `shown` blocks,
- * how many they are. */
+/* What else is worth knowing of a site, on its first line. Lives that ended: where these are not the `shown` blocks, how many
+ * they are; of live blocks none has ended, though they may be as many. */
 static void put_site_facts(const page *p, const moda_values *v, moda_value value, size_t used) {
     char text[MODA_HUMAN_SIZE];
     moda_out facts, *const out = &facts;
     moda_out_to_buffer(out);
     const int64_t ended = v->of[MODA_VALUE_LIFETIME_COUNT], temporary = v->of[MODA_VALUE_TEMPORARY_COUNT];
-    const int64_t shown = v->of[count_beside(value)];
-    if (ended > 0 && ended != shown)
+    const moda_value beside = count_beside(value);
+    if (ended > 0 && (ended != v->of[beside] || beside == MODA_VALUE_LIVE_COUNT))
         moda_out_format(out, "; %s freed", moda_human_count(text, ended));
     if (v->of[MODA_VALUE_LIFETIME_NS] > 0) /* 0: none of them was timed */
         moda_out_format(out, ", mean life %s", moda_human_ns(text, moda_values_mean_lifetime_ns(v)));
@@ -718,6 +718,11 @@ static void put_total_change(const page *p, const char *label, uint64_t before, 
     moda_out_char(p->out, '\n');
 }
 
+/* Two standard errors: what chance alone gives in one of twenty rows. */
+static bool is_within_error(const moda_diff_row *row) {
+    return row->standard_error > 0 && fabs((double)row->delta) < 2 * row->standard_error;
+}
+
 static void put_diff_row(const page *p, const moda_diff *diff, const moda_diff_row *row) {
     const moda_unit unit = moda_value_infos[diff->value].unit;
     char a[MODA_HUMAN_SIZE], b[MODA_HUMAN_SIZE], c[MODA_HUMAN_SIZE + 1];
@@ -726,8 +731,7 @@ static void put_diff_row(const page *p, const moda_diff *diff, const moda_diff_r
                     moda_human_value(a, unit, row->before.of[diff->value]),
                     moda_human_value(b, unit, row->after.of[diff->value]));
     size_t used = 46;
-    /* Two standard errors: what chance alone gives in one of twenty rows. */
-    if (row->standard_error > 0 && fabs((double)row->delta) < 2 * row->standard_error) {
+    if (is_within_error(row)) {
         moda_out_text(p->out, " (within error)");
         used += 15;
     }
@@ -760,12 +764,18 @@ void moda_text_diff(const moda_diff *diff, const moda_write_options *options, mo
     put_total_change(&p, "requested", before->requested_bytes, after->requested_bytes, MODA_UNIT_BYTES);
     put_total_change(&p, "live", before->current_bytes, after->current_bytes, MODA_UNIT_BYTES);
     put_total_change(&p, "peak", before->peak_bytes, after->peak_bytes, MODA_UNIT_BYTES);
-    size_t counts[5] = {0};
-    for (size_t i = 0; i < diff->row_count; i++)
+    size_t counts[5] = {0}, within_error = 0;
+    for (size_t i = 0; i < diff->row_count; i++) {
         counts[diff->rows[i].change]++;
+        within_error += diff->rows[i].change != MODA_SAME && is_within_error(&diff->rows[i]);
+    }
     moda_out_format(out, "\n%sBy %s: %s%s, %zu new, %zu gone, %zu grown, %zu shrunk, %zu the same\n", p.bold,
                     moda_by_name(diff->by), moda_value_infos[diff->value].label, p.plain, counts[MODA_NEW],
                     counts[MODA_GONE], counts[MODA_GROWN], counts[MODA_SHRUNK], counts[MODA_SAME]);
+    if (within_error > 0)
+        moda_out_format(
+            out, "  %zu of these changes are within the error of sampling: chance alone can be all of each\n",
+            within_error);
     const size_t top = options->top > 0 ? options->top : TOP_DEFAULT;
     for (size_t i = 0; i < diff->row_count && i < top; i++)
         if (diff->rows[i].change != MODA_SAME)

@@ -45,6 +45,7 @@ misuse "'none' is none of some|all" run --lifetimes none true
 misuse "'x' is none of text" run --format x true
 misuse "'x' is not a number of bytes" run --fail-if-live x true
 misuse "--exact and --sample" run --exact --sample 4096 true
+misuse "not for standard output" run --output - true
 misuse "--suppressions needs every allocation" run --suppressions /dev/null --sample 4096 true
 misuse "/nonexistent" run --suppressions /nonexistent true
 misuse "which profile" report
@@ -135,8 +136,12 @@ expect_status 0
 
 # a full standard output is told
 if [ -w /dev/full ]; then
-    "$MOD_ALLOC" --help > /dev/full 2> .err
-    expect_equal "status of --help > /dev/full" "$?" 2
+    for command in "" run compare; do
+        "$MOD_ALLOC" $command --help > /dev/full 2> .err
+        expect_equal "status of $command --help > /dev/full" "$?" 2
+        err=$(cat .err)
+        expect_err "standard output" "No space left"
+    done
     "$MOD_ALLOC" run -q -o full.prof true
     "$MOD_ALLOC" top --looks 1 full.prof > /dev/full 2> .err
     expect_equal "status of top > /dev/full" "$?" 2

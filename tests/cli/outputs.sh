@@ -192,6 +192,9 @@ done
 try "$MOD_ALLOC" run -q -x -o lives.prof "$allocate" keep 100 64 drop
 try "$MOD_ALLOC" report --allocated lives.prof
 expect_out "100 blocks; 1 freed, mean life "
+try "$MOD_ALLOC" run -q -x -o even.prof "$allocate" keep 2 64 drop
+try "$MOD_ALLOC" report --live --filter keep_blocks even.prof
+expect_out "1 block; 1 freed, mean life "
 try "$MOD_ALLOC" run -q -x --lifetimes all -o timed.prof "$allocate" pass 2000 64
 try "$MOD_ALLOC" report timed.prof
 case $out in *"lifetimes at sites of more"*) fail "not all lives were timed: $out" ;; esac
@@ -249,6 +252,13 @@ expect_out main keep_blocks
 try "$MOD_ALLOC" diff before.prof after.prof
 expect_status 0
 expect_out lose_blocks
+for seed in 1 2; do # the same twice: all that differs is chance
+    try "$MOD_ALLOC" run -q --sample 4K --seed $seed -o seed$seed.prof "$allocate" keep 300 1000 lose 300 1000 pass 300 1000
+done
+try "$MOD_ALLOC" diff --top 0 seed1.prof seed2.prof
+count=$(grep -c '(within error)' .out)
+[ "$count" -ge 1 ] || fail "of two runs of one program no difference is within error: $out"
+expect_out "  $count of these changes are within the error of sampling"
 try "$MOD_ALLOC" diff --by function --format csv before.prof after.prof
 expect_out ',new,0,' lose_blocks
 line=$(grep '^lose_blocks,' .out)

@@ -108,6 +108,9 @@ assert totals["peak_bytes"] >= totals["current_bytes"], totals
 live = sum(int(row["live_bytes"]) for row in csv.DictReader(open("hidden.csv")))
 assert live == totals["current_bytes"], (live, totals)
 END
+"$MOD_ALLOC" report --format html hidden.prof > hidden.html
+grep -q "without what they had from their parents" hidden.html || fail "the page does not tell how children are counted"
+grep -q "began with what its parent had" hidden.html && fail "the page tells of a child that it was not merged"
 try "$MOD_ALLOC" run --tree --quiet --fail-if-live 150000 "$allocate" keep 1 100000 fork drop lose 1 90000 exit 0
 expect_status 1
 expect_err lose_blocks
