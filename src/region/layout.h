@@ -399,7 +399,7 @@ typedef struct moda_region_header {
     uint64_t region_base; /* address of the region in the program */
     uint32_t page_size;
     uint32_t pid;
-    uint32_t parent_pid;
+    uint32_t parent_pid; /* of a forked child the process that it is a fork of, though that may have ended */
     uint32_t fork_count; /* how many forks lie between this process and the first */
     uint64_t start_realtime_ns;
     uint64_t start_monotonic_ns;

@@ -514,10 +514,14 @@ static void copy_text(char *to, size_t size, const char *from) {
     to[i] = '\0';
 }
 
+/* The process that this one is a fork of. Not what the system calls the parent, which may have ended by now (a daemon's), or
+ * be in another container. */
+static uint32_t forked_from;
+
 /* What is true from now on for this process, be it the first or a forked child. */
 static void stamp_process(moda_region_header *header) {
     header->pid = moda_os_pid();
-    header->parent_pid = moda_os_parent_pid();
+    header->parent_pid = forked_from != 0 ? forked_from : moda_os_parent_pid();
     header->process_start = (header->flags & MODA_REGION_FILE) != 0 ? moda_os_process_start(header->pid) : 0;
     header->start_realtime_ns = moda_os_realtime_ns();
     header->start_monotonic_ns = moda_os_monotonic_ns();
@@ -925,6 +929,7 @@ bool moda_region_fork_child(void) {
     if (header == NULL) {
         return true;
     }
+    forked_from = header->pid;
     moda_region_is_copy = (header->flags & MODA_REGION_FILE) != 0;
     moda_region_is_late_copy = moda_region_is_copy && !image.is_taken;
     const bool is_own = !moda_region_is_copy || take_own_copy();

@@ -5,6 +5,7 @@
  *   keep N          allocates N blocks of 1000 bytes and keeps them
  *   fork ... end    a child does what stands in between, then exits; it is waited for. Likewise clone (a raw one, with no
  *                   handlers run), _Fork, vfork and spawn (these two: the program anew with those arguments)
+ *   cousin ... end  a child that the system takes for one of the parent's parent (CLONE_PARENT); it is not waited for
  *   exec ...        the program anew with the arguments that follow
  *   daemon          daemon(3); the process that was there ends by _exit
  *   close           all descriptors above the standard ones; standard error becomes /dev/null, and a file "other" is
@@ -88,7 +89,8 @@ static pid_t begin_child(const char *how) {
         }
         return _Fork();
     }
-    return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    const long flags = strcmp(how, "cousin") == 0 ? CLONE_PARENT | SIGCHLD : SIGCHLD;
+    return (pid_t)syscall(SYS_clone, flags, 0, 0, 0, 0);
 }
 
 /* From word[0], the way to begin, to its `end`; the index of that. */
@@ -97,7 +99,7 @@ static int child(char **word) {
     for (; word[end] != NULL; end++) {
         const char *w = word[end];
         depth += strcmp(w, "fork") == 0 || strcmp(w, "clone") == 0 || strcmp(w, "_Fork") == 0;
-        depth += strcmp(w, "vfork") == 0 || strcmp(w, "spawn") == 0;
+        depth += strcmp(w, "vfork") == 0 || strcmp(w, "spawn") == 0 || strcmp(w, "cousin") == 0;
         depth -= strcmp(w, "end") == 0;
         if (depth == 0) {
             break;
@@ -118,6 +120,10 @@ static int child(char **word) {
         if (pid == 0) {
             return 0; /* goes on behind the word */
         }
+    }
+    if (strcmp(word[0], "cousin") == 0) {
+        need(pid > 0, "clone");
+        return end;
     }
     int status = -1;
     need(pid > 0 && waitpid(pid, &status, 0) == pid, "waitpid");

@@ -181,6 +181,14 @@ for how in ("clone", "_Fork"):
 found = run("clone that does nothing", "keep 1000 clone end exit 3", status=3)
 check(found["prof"]["pid"] == found["pid"] and ends_of(found["prof"]) == (True, 3), ends_of(found["prof"]))
 
+# a child whose parent the system names another, as that of a parent that has ended: what it inherited is not its own
+found = run("cousin", "keep 1000 cousin keep 5000 end")
+cousin = [found[name] for name in names(found) if name != "prof"]
+check(len(cousin) == 1 and cousin[0]["parent_pid"] == found["pid"], names(found), [process["parent_pid"] for process in cousin])
+folder = os.path.join(work, "cousin")
+merged = subprocess.run([mod_alloc, "merge", "--format", "json", "-o", "-", *names(found)], cwd=folder, capture_output=True)
+check(json.loads(merged.stdout)["totals"]["live_count"] // 1000 == 6, "blocks of both", merged.stdout[:1000], merged.stderr)
+
 # ---- processes of several containers, whose numbers mean nothing to each other, and one file name ----
 
 where = "containers"
