@@ -3,7 +3,8 @@
  * scratch.c - a private directory that the program's processes leave their profiles in.
  *
  * /dev/shm first: a profile is a shared mapping that is written all the time, and there the system never
- * writes it to a disk.
+ * writes it to a disk. But in a container it often has 64 MiB, which one large profile or 500 small ones fill: first
+ * where there is room for a few large ones or some thousand small ones, else anywhere.
  *
  * The directory is locked (flock) as long as its mod-alloc lives: one that is not was left behind by a mod-alloc
  * that was killed. A later one takes it away, but not while a process still records into it, and where the profile
@@ -15,13 +16,17 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
+
+#define ROOM ((uint64_t)512 << 20)
 
 enum { COPY_BLOCK = 65536, STALE_S = 60, STALE_OUTPUT_S = 24 * 60 * 60 };
 
@@ -29,19 +34,35 @@ static const char prefix[] = "mod-alloc.", prefix_kept[] = "mod-alloc-kept.", ou
 
 static void sweep(const char *place);
 
+static bool has_room(const char *place) {
+    struct statvfs system;
+    return statvfs(place, &system) == 0 && (uint64_t)system.f_bavail * system.f_frsize >= ROOM;
+}
+
+static bool make_in(moda_cli_scratch *scratch, const char *place) {
+    const int length = snprintf(scratch->path, sizeof scratch->path, "%s/%sXXXXXX", place, prefix);
+    if (length >= (int)sizeof scratch->path || mkdtemp(scratch->path) == NULL) {
+        return false;
+    }
+    scratch->lock = open(scratch->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (scratch->lock >= 0) {
+        flock(scratch->lock, LOCK_EX | LOCK_NB);
+    }
+    return true;
+}
+
 bool moda_cli_scratch_make(moda_cli_scratch *scratch, moda_error *error) {
     const char *const places[] = {"/dev/shm", getenv("TMPDIR"), "/tmp"};
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        if (places[i] == NULL || places[i][0] != '/') {
+    const size_t count = sizeof places / sizeof *places;
+    for (size_t i = 0; i < 2 * count; i++) {
+        const char *const place = places[i % count];
+        if (place == NULL || place[0] != '/') {
             continue;
         }
-        sweep(places[i]);
-        const int length = snprintf(scratch->path, sizeof scratch->path, "%s/%sXXXXXX", places[i], prefix);
-        if (length < (int)sizeof scratch->path && mkdtemp(scratch->path) != NULL) {
-            scratch->lock = open(scratch->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-            if (scratch->lock >= 0) {
-                flock(scratch->lock, LOCK_EX | LOCK_NB);
-            }
+        if (i < count) {
+            sweep(place);
+        }
+        if ((i >= count || has_room(place)) && make_in(scratch, place)) {
             return true;
         }
     }

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 #
 # container.sh - a process that runs in a root of its own, where its files have other paths than here, is shown with names
-# from outside. Left out (77) where no root can be made, as in some containers.
+# from outside; and where /dev/shm is small, profiles lie elsewhere. Left out (77) where no root can be made, as in some
+# containers.
 . "${0%/*}/check.sh"
 
 mkdir -p root/elsewhere
@@ -31,4 +32,12 @@ for profile in /elsewhere/here.prof ""; do
     kill $pid
     wait $pid 2> /dev/null
 done
+
+large=${TMPDIR:-/tmp}
+free=$(df -Pk "$large" | awk 'NR == 2 { print $4 }')
+if [ "$free" -ge 600000 ] && unshare -Urm mount -t tmpfs -o size=1m none /dev/shm 2> /dev/null; then
+    try unshare -Urm sh -c 'mount -t tmpfs -o size=64m none /dev/shm && exec "$@"' sh \
+        "$MOD_ALLOC" run -q --library "$LIBRARY" -- sh -c 'echo "$MOD_ALLOC_PROFILE"'
+    case $out in "$large"/mod-alloc.*) ;; *) fail "with a /dev/shm of 64 MiB the profile lies in '$out': $err" ;; esac
+fi
 finish
