@@ -7,6 +7,7 @@
  *       symbolize_tables.c     symbol tables: the function at an address
  *       symbolize_units.c      DWARF: the unit at an address
  *       symbolize_scopes.c     DWARF: in one unit the function, inlined calls, file and line
+ *       symbolize_full_names.c DWARF: of functions without a linkage name, the scopes around them
  *       symbolize_demangle.c   linkage name --> name
  *     symbolize_perf_map.c     run-time compiled code
  *
@@ -99,6 +100,7 @@ void moda_symbolize_close(moda_object *o);
 
 void moda_symbolize_load_symbols(moda_symbolizer *s, moda_object *o);
 bool moda_symbolize_has_symbol(const moda_object *o, uint64_t address);
+bool moda_symbolize_is_symbol(const moda_object *o, uint64_t address, const char *name);
 /* The symbol at the address names it, if there is one. */
 void moda_symbolize_by_symbol(moda_symbolizer *s, const moda_object *o, uint64_t address,
                               moda_symbol *symbol);
@@ -117,6 +119,15 @@ uint32_t moda_symbolize_find_unit(const moda_object *o, uint64_t address); /* UI
 /* Looks up addresses of one unit, in their order. */
 void moda_symbolize_in_unit(moda_symbolizer *s, moda_object *o, moda_pending *all, size_t count);
 
+/* ---- symbolize_full_names.c ---- */
+
+/* Of the functions of one unit; `arena` is for as long as it is looked at. NULL: no memory. */
+typedef struct moda_full_names moda_full_names;
+moda_full_names *moda_symbolize_full_names(moda_symbolizer *s, moda_arena *arena);
+/* The name of a function, or an inlined call of one, as it is or with its scopes; NULL where it has none. */
+const char *moda_symbolize_full_name(moda_full_names *names, const Dwarf_Die *function);
+bool moda_symbolize_is_cxx(Dwarf_Die *unit_die);
+
 /* ---- symbolize_demangle.c ---- */
 
 /* The name for people; `linkage` is interned. */
@@ -125,6 +136,12 @@ const char *moda_symbolize_demangle(moda_symbolizer *s, const char *linkage);
 /* ---- symbolize_perf_map.c ---- */
 
 void moda_symbolize_free_perf_maps(moda_symbolizer *s);
+
+/* Of a DIE, or what it is an instance of. */
+static inline const char *moda_symbolize_string(Dwarf_Die *die, unsigned name) {
+    Dwarf_Attribute attribute;
+    return dwarf_formstring(dwarf_attr_integrate(die, name, &attribute));
+}
 
 /* Room for one more at the end of an array of `count`. */
 static inline bool moda_symbolize_grow(void **array, size_t count, size_t size) {

@@ -26,7 +26,8 @@ typedef struct unit_view {
     Dwarf_Die line_die;
     Dwarf_Files *files;
     size_t file_count;
-    moda_arena *scopes; /* for as long as the unit is looked at */
+    moda_arena *scopes;          /* for as long as the unit is looked at */
+    moda_full_names *full_names; /* NULL: the unit's language has no scopes */
 } unit_view;
 
 /* ---- scopes ---- */
@@ -166,11 +167,6 @@ static void find_missed_functions(unit_view *view, moda_pending *all, size_t cou
 
 /* ---- names and lines ---- */
 
-static const char *attribute_string(Dwarf_Die *die, unsigned name) {
-    Dwarf_Attribute attribute;
-    return dwarf_formstring(dwarf_attr_integrate(die, name, &attribute));
-}
-
 static uint32_t attribute_number(Dwarf_Die *die, unsigned name, bool is_integrated) {
     Dwarf_Attribute attribute;
     Dwarf_Word value;
@@ -181,10 +177,10 @@ static uint32_t attribute_number(Dwarf_Die *die, unsigned name, bool is_integrat
 
 static void name_function(unit_view *view, Dwarf_Die *die, moda_symbol *symbol) {
     moda_symbolizer *const s = view->symbolizer;
-    const char *linkage = attribute_string(die, DW_AT_linkage_name);
+    const char *linkage = moda_symbolize_string(die, DW_AT_linkage_name);
     if (linkage == NULL)
-        linkage = attribute_string(die, DW_AT_MIPS_linkage_name);
-    const char *const name = linkage != NULL ? linkage : attribute_string(die, DW_AT_name);
+        linkage = moda_symbolize_string(die, DW_AT_MIPS_linkage_name);
+    const char *const name = linkage != NULL ? linkage : moda_symbolize_string(die, DW_AT_name);
     if (name == NULL)
         return;
     symbol->linkage_name = moda_arena_intern(s->arena, name);
@@ -193,6 +189,17 @@ static void name_function(unit_view *view, Dwarf_Die *die, moda_symbol *symbol) 
     symbol->function =
         linkage != NULL ? moda_symbolize_demangle(s, symbol->linkage_name) : symbol->linkage_name;
     symbol->function_line = attribute_number(die, DW_AT_decl_line, true);
+}
+
+/* A name that is not a mangled one gets the scopes around it; not that of an extern "C" function, which the symbol table
+ * knows by it. */
+static void add_scopes(unit_view *view, const scope *function, uint64_t address, moda_symbol *symbol) {
+    if (view->full_names == NULL || symbol->function == NULL || symbol->function != symbol->linkage_name
+        || (function->outer == NULL && moda_symbolize_is_symbol(view->object, address, symbol->function)))
+        return;
+    const char *const name = moda_symbolize_full_name(view->full_names, &function->die);
+    if (name != NULL)
+        symbol->function = name;
 }
 
 static void name_line(unit_view *view, uint64_t address, moda_symbol *symbol) {
@@ -241,6 +248,9 @@ static void conclude(unit_view *view, moda_pending *p) {
         moda_symbolize_by_symbol(s, view->object, address, &symbols[count - 1]);
     else
         moda_symbolize_complete(s, view->object, address, &symbols[count - 1]);
+    at = 0;
+    for (const scope *each = p->innermost; each != NULL; each = each->outer, at++)
+        add_scopes(view, each, address, &symbols[at]);
     if (count > 1)
         view->object->facts.has_inlines = true;
     p->lookup->symbols = symbols;
@@ -256,6 +266,8 @@ void moda_symbolize_in_unit(moda_symbolizer *s, moda_object *o, moda_pending *al
         if (dwarf_cu_info(view.line_die.cu, NULL, NULL, &die, &split, NULL, NULL, NULL) == 0
             && dwarf_tag(&split) != DW_TAG_invalid)
             view.die = split;
+        if (moda_symbolize_is_cxx(&view.die))
+            view.full_names = moda_symbolize_full_names(s, view.scopes);
         if (dwarf_getsrcfiles(&view.line_die, &view.files, &view.file_count) != 0)
             view.file_count = 0;
         find_functions(&view, &view.die, all, count, false, 0);

@@ -134,6 +134,11 @@ bool moda_symbolize_has_symbol(const moda_object *o, uint64_t address) {
     return find_symbol(o, address) != NULL;
 }
 
+bool moda_symbolize_is_symbol(const moda_object *o, uint64_t address, const char *name) {
+    const text_symbol *const found = find_symbol(o, address);
+    return found != NULL && strcmp(found->name, name) == 0;
+}
+
 void moda_symbolize_by_symbol(moda_symbolizer *s, const moda_object *o, uint64_t address,
                               moda_symbol *symbol) {
     const text_symbol *const found = find_symbol(o, address);

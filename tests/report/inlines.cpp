@@ -3,6 +3,7 @@
 // inlines.cpp - a C++ program full of templates and inlined calls, for symbolize_test.c to look addresses up in.
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 #include <numeric>
 #include <regex>
@@ -33,7 +34,20 @@ std::map<std::string, std::vector<int>> index_words(const std::string &text) {
         words[it->str()].push_back(n++);
     return words;
 }
+
+struct Pool {
+    static char *take(std::size_t size) {
+        return new char[size];
+    }
+};
+struct Shelf {
+    static char *take(std::size_t size) {
+        return new char[size + 1];
+    }
+};
 } // namespace
+
+char *volatile taken;
 
 int main(int count, char **arguments) {
     std::string text = "the quick brown fox jumps over the lazy dog";
@@ -49,6 +63,16 @@ int main(int count, char **arguments) {
     double sum = 0;
     for (const auto *shape : all)
         sum += shape->area();
+    const auto first = [](int n) { taken = Pool::take(static_cast<std::size_t>(n)); };
+    const auto second = [](int n) { taken = Shelf::take(static_cast<std::size_t>(n)); };
+    first(count);
+    second(count);
+    if (count > 1) {
+        const auto third = [](int n) {
+            taken = static_cast<char *>(std::malloc(static_cast<std::size_t>(n)));
+        };
+        third(count);
+    }
     std::printf("%s %g\n", order.front().first.c_str(), sum);
     return 0;
 }
