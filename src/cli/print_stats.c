@@ -66,7 +66,7 @@ static void print_row(moda_out *out, const char *label, bool has_blocks, uint64_
     }
     moda_human_count(bytes_text, (int64_t)bytes);
     moda_human_bytes(human, (int64_t)bytes);
-    moda_out_format(out, "  %-10s%16s%18s%12s\n", label, blocks_text, bytes_text, human);
+    moda_out_format(out, "  %-10s %15s  %16s %11s\n", label, blocks_text, bytes_text, human);
 }
 
 static void print_end(moda_out *out, const moda_cli_stats *stats) {

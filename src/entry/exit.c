@@ -15,7 +15,7 @@
 #include <fcntl.h>
 #include <string.h>
 
-enum { LABEL = 10, BLOCKS = 16, BYTES = 18, HUMAN = 12 };
+enum { LABEL = 10, BLOCKS = 16, BYTES = 16, HUMAN = 12 }; /* with two spaces before the bytes */
 
 static const char *program_name(void) {
     const char *path = moda_region()->executable;
@@ -55,6 +55,7 @@ static void print_row(moda_sink *sink, const row *r) {
     } else {
         moda_sink_text_right(sink, "", BLOCKS);
     }
+    moda_sink_text(sink, "  ");
     grouped_right(sink, r->bytes, BYTES);
     moda_sink_size_right(sink, r->bytes, HUMAN);
     moda_sink_char(sink, '\n');
@@ -76,6 +77,7 @@ void moda_exit_print_table(int fd) {
     moda_sink_text(&sink, threads == 1 ? " thread\n  " : " threads\n  ");
     moda_sink_text_left(&sink, "", LABEL);
     moda_sink_text_right(&sink, "blocks", BLOCKS);
+    moda_sink_text(&sink, "  ");
     moda_sink_text_right(&sink, "bytes", BYTES);
     moda_sink_char(&sink, '\n');
     moda_totals totals;

@@ -68,6 +68,15 @@ expect_equal "stderr of --quiet" "$err" ""
 rm -f ./*.json
 expect_equal "files written without being asked for" "$(ls)" ""
 
+# large numbers stay apart: 12 TB, where so much address space is to be had
+try "$MOD_ALLOC" run --sample 0 --json tera.json "$allocate" pass 12 1000000000000
+if [ "$(json tera.json total_bytes)" -ge 12000000000000 ]; then
+    words=$(echo "$err" | awk '$1 == "allocated" { print NF }')
+    expect_equal "words of the line of 12 TB" "$words" 5
+    words=$(LD_PRELOAD=$LIBRARY MOD_ALLOC_STATS=stderr "$allocate" pass 12 1000000000000 2>&1 | awk '$1 == "allocated" { print NF }')
+    expect_equal "words of the line of 12 TB at exit" "$words" 5
+fi
+
 # call sites
 try "$MOD_ALLOC" run --exact --top 3 "$allocate" keep 1000 64 lose 500 64
 expect_err keep_blocks lose_blocks
