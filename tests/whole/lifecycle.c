@@ -61,6 +61,15 @@ static void *sleeper(void *argument) {
     return argument;
 }
 
+static void at_thread_end(void *unused) {
+    (void)unused;
+    for (int i = 0; i < 20; i++) {
+        allocate_a_little();
+    }
+    const ssize_t n = write(STDOUT_FILENO, "at thread's end\n", 16);
+    (void)n;
+}
+
 /* What this program does when it is started with an argument. */
 static int end_like(const char *way) {
     whole_begin();
@@ -94,6 +103,14 @@ static int end_like(const char *way) {
     if (strcmp(way, "pthread_exit") == 0) { /* main ends, the other thread goes on until it is killed */
         atexit(at_exit_allocates);
         alarm(1);
+        pthread_exit(NULL);
+    }
+    if (strcmp(way, "pthread_exit of all") == 0) { /* main is the last one, and exits */
+        pthread_key_t key;
+        pthread_cancel(thread);
+        pthread_join(thread, NULL);
+        NEED(pthread_key_create(&key, at_thread_end) == 0 && pthread_setspecific(key, &key) == 0, "a key");
+        atexit(at_exit_allocates);
         pthread_exit(NULL);
     }
     if (strcmp(way, "thread exit") == 0) {
@@ -133,9 +150,15 @@ static void the_ways_to_end(void) {
         int value;
         const char *output;
     } ways[] = {
-        {"return", false, 11, "at exit\n"},  {"exit", false, 12, "at exit\n"}, {"_exit", false, 13, ""},
-        {"quick_exit", false, 14, ""},       {"abort", true, SIGABRT, ""},     {"kill", true, SIGKILL, ""},
-        {"pthread_exit", true, SIGALRM, ""}, {"thread exit", false, 16, ""},
+        {"return", false, 11, "at exit\n"},
+        {"exit", false, 12, "at exit\n"},
+        {"_exit", false, 13, ""},
+        {"quick_exit", false, 14, ""},
+        {"abort", true, SIGABRT, ""},
+        {"kill", true, SIGKILL, ""},
+        {"pthread_exit", true, SIGALRM, ""},
+        {"thread exit", false, 16, ""},
+        {"pthread_exit of all", false, 0, "at thread's end\nat exit\n"},
     };
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
         char output[256];
