@@ -50,6 +50,41 @@ static size_t fill(size_t size, size_t from) {
         CHECK(p_ == NULL && errno == ENOMEM, #call " gives %p, errno %d", p_, errno);                        \
     } while (0)
 
+static uint64_t samples(uint64_t *sample_bytes) {
+    mod_alloc_sampling_stats stats = {0};
+    if (WHOLE_HAS(mod_alloc_sampling)) {
+        mod_alloc_sampling(&stats);
+    }
+    *sample_bytes = stats.sample_bytes;
+    return stats.samples;
+}
+
+/* Of sizes that nobody has: the blocks behind them are sampled as before. */
+static void far_too_large(void) {
+    enum { CALLS = 1000, SAMPLED = 1 << 16, EACH = 1000 };
+    const size_t nobodys = (size_t)1 << 46;
+    void *small = malloc(EACH);
+    for (int i = 0; i < CALLS; i++) {
+        FAILS(malloc(nobodys));
+        FAILS(realloc(small, nobodys));
+        FAILS(aligned_alloc(64, nobodys));
+        FAILS(aligned_alloc(1 << 20, nobodys));
+        free(malloc(EACH));
+    }
+    free(small);
+    uint64_t sample_bytes;
+    const uint64_t before = samples(&sample_bytes);
+    for (int i = 0; i < SAMPLED; i++) {
+        free(malloc(EACH));
+    }
+    const uint64_t taken = samples(&sample_bytes) - before;
+    if (sample_bytes == 1) {
+        CHECK_EQ(taken, SAMPLED, "samples behind calls that failed");
+    } else if (sample_bytes != 0) { /* of 125 that are to be expected, none: once in e^125 */
+        CHECK(taken != 0, "no sample in 64 MiB behind calls that failed");
+    }
+}
+
 static void run_dry(void) {
     const mod_alloc_stats start = whole_now();
     unsigned char *growing = malloc(LARGE / 2);
@@ -93,6 +128,7 @@ static void run_dry(void) {
     void *again = malloc(LARGE);
     CHECK(again != NULL, "memory that was freed is not given again");
     free(again);
+    far_too_large();
 }
 
 static void *in_a_thread(void *argument) {
