@@ -2,11 +2,12 @@
  *
  * no_memory.c - the system gives no more memory (RLIMIT_AS): each call of the family that finds none gives NULL and
  * ENOMEM and counts nothing, a block that could not grow stays as it was, and once memory is there again all goes
- * on. In a thread too.
+ * on. In a thread too. "begin": threads whose first call finds little memory or none (RLIMIT_DATA), wherever that ends.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #include "whole.h"
 
@@ -136,8 +137,78 @@ static void *in_a_thread(void *argument) {
     return argument;
 }
 
-int main(void) {
+/* ---- threads that begin ---- */
+
+enum { THREADS = 40, STEPS = 32, STEP = 16 << 10 };
+static pthread_barrier_t all_are_there;
+
+static void *begins(void *argument) {
+    pthread_barrier_wait(&all_are_there);
+    for (size_t size = 1; size < 4000; size += 40) {
+        errno = 0;
+        void *p = size % 3 == 0 ? malloc(size) : size % 3 == 1 ? calloc(1, size) : realloc(NULL, size);
+        void *q = size % 2 == 0 ? aligned_alloc(64, 64 * size) : p != NULL ? realloc(p, 3 * size) : NULL;
+        CHECK((p != NULL && (q != NULL || size % 2 == 0)) || errno == ENOMEM, "NULL, and errno is %d", errno);
+        if (p != NULL && (q == NULL || size % 2 == 0)) {
+            free(p);
+        }
+        free(q);
+    }
+    return argument;
+}
+
+static size_t data_bytes(void) {
+    size_t pages[6] = {0};
+    FILE *statm = fopen("/proc/self/statm", "r");
+    NEED(statm != NULL
+             && fscanf(statm, "%zu %zu %zu %zu %zu %zu", &pages[0], &pages[1], &pages[2], &pages[3],
+                       &pages[4], &pages[5])
+                    == 6,
+         "statm");
+    fclose(statm);
+    return pages[5] * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static int begin_with(size_t bytes) {
+    static pthread_t thread[THREADS];
+    pthread_attr_t attributes;
+    struct rlimit limit;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, 64 << 10);
+    NEED(pthread_barrier_init(&all_are_there, NULL, THREADS + 1) == 0, "a barrier");
+    for (int i = 0; i < THREADS; i++) {
+        NEED(pthread_create(&thread[i], &attributes, begins, NULL) == 0, "pthread_create");
+    }
+    NEED(getrlimit(RLIMIT_DATA, &limit) == 0, "getrlimit");
+    limit.rlim_cur = data_bytes() + bytes;
+    NEED(setrlimit(RLIMIT_DATA, &limit) == 0, "setrlimit");
+    pthread_barrier_wait(&all_are_there);
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(thread[i], NULL);
+    }
+    return whole_failures != 0;
+}
+
+static void threads_begin(void) {
+    for (size_t i = 0; i < STEPS; i++) {
+        const pid_t pid = fork();
+        NEED(pid >= 0, "fork");
+        if (pid == 0) {
+            _exit(begin_with(i * STEP));
+        }
+        int status = -1;
+        NEED(waitpid(pid, &status, 0) == pid, "waitpid");
+        CHECK(status == 0, "threads that begin with %zu KiB: status %#x", i * STEP / 1024, (unsigned)status);
+    }
+}
+
+int main(int count, char **argument) {
+    (void)argument;
     whole_begin();
+    if (count > 1) {
+        threads_begin();
+        return whole_end();
+    }
     limit_memory(true);
     void *probe = malloc((size_t)1 << 30);
     if (probe != NULL) {
