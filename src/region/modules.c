@@ -306,7 +306,7 @@ static bool overlaps(const moda_module *module, const object *found) {
 }
 
 static void add_locked(const object *found) {
-    char path[PATH_SIZE];
+    static char path[PATH_SIZE]; /* a stack may be a few KiB in all */
     const size_t length = describe_path(found, path);
     moda_region_header *header = moda_region();
     moda_module *module = moda_region_alloc(sizeof *module + length + 1);
