@@ -6,6 +6,7 @@
 #include "mod_alloc.h"
 
 #include "entry/api.h"
+#include "entry/process.h"
 #include "region/region.h"
 #include "port/heap.h"
 
@@ -48,6 +49,9 @@ const char *mod_alloc_mimalloc_version(void) {
 
 const void *mod_alloc_region(size_t *size) {
     const moda_region_header *header = moda_region();
+    if (header && !moda_region_path()) {
+        moda_process_note_heap();
+    }
     if (size) {
         *size = header ? moda_load_acquire(&header->used) : 0;
     }

@@ -193,7 +193,7 @@ void moda_process_forked_unseen(void) {
     (void)begin_child();
 }
 
-static void note_heap(void) {
+void moda_process_note_heap(void) {
     moda_totals totals;
     moda_totals_read(&totals);
     const size_t live = totals.balance > 0 ? (size_t)totals.balance : 0;
@@ -241,7 +241,7 @@ static void finish(void) {
         is_finished = true;
         publish_mine();
         if (moda_region_path()) {
-            note_heap(); /* 30 us: only for who reads it */
+            moda_process_note_heap(); /* 30 us: only for who reads it */
         }
         moda_region_finish(status_of_exit);
     }
@@ -309,11 +309,15 @@ void moda_process_maintain(void) {
         moda_process_forked_unseen();
     }
     moda_region_touch_clock();
+    /* It opens a file, which a sandbox may end the process for; and nobody reads what is in memory but this process. */
+    if (!moda_region_path()) {
+        return;
+    }
     /* Some 0.4 ms on a heap of 256 segments and more: once in a second, by whichever thread comes first. */
     static uint64_t noted_ns;
     const uint64_t now_ns = moda_load_relaxed(&moda_region()->latest_monotonic_ns);
     if (now_ns - moda_load_relaxed(&noted_ns) >= HEAP_NOTED_EVERY_NS) {
         moda_store_relaxed(&noted_ns, now_ns);
-        note_heap();
+        moda_process_note_heap();
     }
 }
