@@ -18,10 +18,8 @@ while [ $round -lt 12 ]; do
     profile=$work/$round.prof
     LD_PRELOAD=$library MOD_ALLOC_SAMPLE=1 MOD_ALLOC_PROFILE=$profile perl -e "$program" >"$work/$round.on" &
     pid=$!
-    tries=0
-    while [ ! -s "$work/$round.on" ] && [ $tries -lt 500 ]; do
+    while [ ! -s "$work/$round.on" ] && kill -0 $pid; do
         sleep 0.01
-        tries=$((tries + 1))
     done
     sleep "$pause"
     kill -9 $pid
