@@ -276,20 +276,35 @@ static int open_region_file(FILE *maps, pid_t pid, uint32_t inner) {
     return -1;
 }
 
-/* What the process takes itself for: in a container it has another number than outside. */
-static uint32_t inner_pid(pid_t pid) {
+/* The last number of a line in the process's status; 0: there is none. */
+static uint64_t status_number(pid_t pid, const char *key) {
     char path[64], line[512];
     snprintf(path, sizeof path, "/proc/%ld/status", (long)pid);
     FILE *const status = fopen(path, "re");
-    uint32_t inner = (uint32_t)pid;
+    uint64_t number = 0;
     while (status != NULL && fgets(line, sizeof line, status) != NULL) {
         const char *const last = strrchr(line, '\t');
-        if (strncmp(line, "NSpid:", 6) == 0 && last != NULL)
-            inner = (uint32_t)strtoul(last, NULL, 10);
+        if (strncmp(line, key, strlen(key)) == 0 && last != NULL)
+            number = strtoull(last, NULL, 10);
     }
     if (status != NULL)
         fclose(status);
-    return inner;
+    return number;
+}
+
+/* What the process takes itself for: in a container it has another number than outside. */
+static uint32_t inner_pid(pid_t pid) {
+    const uint64_t inner = status_number(pid, "NSpid:");
+    return inner != 0 ? (uint32_t)inner : (uint32_t)pid;
+}
+
+/* A process looks at its own memory as it ends. Of the profile all that it uses is taken for resident. */
+static void look_up_resident(moda_profile_process *p, pid_t pid) {
+    if (p->resident_bytes != 0)
+        return;
+    p->resident_bytes = status_number(pid, "VmRSS:") * 1024;
+    p->resident_peak_bytes = status_number(pid, "VmHWM:") * 1024;
+    p->region_resident_bytes = p->region_used_bytes;
 }
 
 moda_profile *moda_profile_read_process(pid_t pid, moda_error *error) {
@@ -331,6 +346,8 @@ moda_profile *moda_profile_read_process(pid_t pid, moda_error *error) {
         return NULL;
     moda_profile *const profile = read_region(&r);
     close(r.fd);
+    if (profile != NULL && profile->process_count == 1)
+        look_up_resident(r.process, pid);
     return profile;
 }
 

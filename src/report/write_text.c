@@ -648,6 +648,15 @@ void moda_text_reconciliation(const moda_report *report, const moda_write_option
                 : others < 0        ? -others
                                     : others,
                 "");
+    } else if (resident > 0) {
+        const int64_t others = moda_values_sum(as_int(resident) - live, -as_int(region));
+        put_sum(&p, "+", "this profile", as_int(region), "");
+        put_sum(&p, others < 0 ? "-" : "+",
+                others < 0 ? "never touched" : "free blocks, code, stacks, other mappings",
+                others == INT64_MIN ? INT64_MAX
+                : others < 0        ? -others
+                                    : others,
+                "");
     }
     if (resident > 0)
         put_sum(&p, "=", "resident (RSS)", as_int(resident), "as the system counts");

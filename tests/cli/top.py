@@ -100,6 +100,13 @@ with tempfile.TemporaryDirectory() as folder:
             out = subprocess.run([mod_alloc, "stat", str(program.pid)], stdout=subprocess.PIPE).stdout
             if b"running" not in out:
                 fail("stat of a running program: %r" % out)
+            out = subprocess.run([mod_alloc, "report", "--format", "json", str(program.pid)], stdout=subprocess.PIPE).stdout
+            process = json.loads(out)["processes"][0]
+            with open("/proc/%d/status" % program.pid) as status:
+                highest = int(re.search(r"VmHWM:\s*(\d+)", status.read())[1]) * 1024
+            # it grows meanwhile, and the system adds up what its cores have counted now and then
+            if not 1 << 20 <= process["resident_bytes"] <= highest + (4 << 20):
+                fail("%d bytes are resident, at most %d were" % (process["resident_bytes"], highest))
         finally:
             program.kill()
             program.wait()
