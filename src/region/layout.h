@@ -301,6 +301,20 @@ typedef struct moda_shard {
     moda_counts before;
 } moda_shard;
 
+/* Of a shard whose owner was caught in the middle of a change that never goes on, or of a copy of it: its sums are what they
+ * were before. */
+static inline void moda_shard_put_back(moda_shard *shard) {
+    const moda_counts *before = &shard->before;
+    shard->free_budget = (int64_t)(before->freed_bytes + (uint64_t)moda_free_word_bytes(shard->free_word));
+    if (shard->before_what == MODA_BEFORE_COUNTDOWN) {
+        shard->budget = (int64_t)(before->total_bytes + (uint64_t)moda_alloc_word_bytes(shard->alloc_word));
+        shard->alloc_base = before->alloc_count - moda_alloc_word_blocks(shard->alloc_word);
+        shard->requested_base = before->requested_bytes - moda_alloc_word_requested(shard->alloc_word);
+        shard->free_base = before->free_count - moda_free_word_blocks(shard->free_word);
+    }
+    shard->seq++;
+}
+
 _Static_assert(offsetof(moda_shard, seq) == 64, "the fast paths' fields fill one cache line");
 _Static_assert(sizeof(moda_shard) % 64 == 0, "shards do not share cache lines");
 

@@ -20,6 +20,8 @@ typedef struct balance {
 
 static void read_shard(moda_reader *r, moda_shard *shard, moda_profile_thread *thread) {
     moda_read_settle(r, shard, sizeof *shard, &shard->seq);
+    if (shard->seq & 1)
+        moda_shard_put_back(shard);
     moda_read_settle(r, &shard->base, sizeof shard->base, &shard->base_seq);
     const uint64_t total = (uint64_t)shard->budget - (uint64_t)moda_alloc_word_bytes(shard->alloc_word);
     const uint64_t freed = (uint64_t)shard->free_budget - (uint64_t)moda_free_word_bytes(shard->free_word);

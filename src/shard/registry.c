@@ -274,23 +274,10 @@ static void forget_samples(moda_shard *shard) {
     memset(shard->size_samples, 0, sizeof shard->size_samples);
 }
 
-/* Of a shard whose owner was caught in the middle of a change that never goes on: its sums are what they were before. */
-static void put_back(moda_shard *shard) {
-    const moda_counts *before = &shard->before;
-    shard->free_budget = (int64_t)before->freed_bytes + moda_shard_freed_mark(shard);
-    if (shard->before_what == MODA_BEFORE_COUNTDOWN) {
-        shard->budget = (int64_t)before->total_bytes + moda_shard_countdown(shard);
-        shard->alloc_base = before->alloc_count - moda_alloc_word_blocks(shard->alloc_word);
-        shard->requested_base = before->requested_bytes - moda_alloc_word_requested(shard->alloc_word);
-        shard->free_base = before->free_count - moda_free_word_blocks(shard->free_word);
-    }
-    shard->seq++;
-}
-
 /* Who was interrupted may have been about to say that `before` holds no more than a mark's. */
 void moda_shard_recover(moda_shard *shard) {
     if ((shard->seq & 1) != 0) {
-        put_back(shard);
+        moda_shard_put_back(shard);
     }
     shard->before_what = MODA_BEFORE_MARK;
 }
@@ -335,7 +322,7 @@ void moda_registry_fork_child(void) {
         }
         if (shard->state == MODA_SLOT_TAKEN) {
             if ((shard->seq & 1) != 0) {
-                put_back(shard);
+                moda_shard_put_back(shard);
             }
             shard->state = MODA_SLOT_FREE;
             shard->thread_windows = 0;

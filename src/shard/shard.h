@@ -134,7 +134,8 @@ MODA_INLINE void moda_shard_store_mark(moda_peak_mark *mark, moda_peak_mark valu
  * a window begins. Steps are added, not results stored: a signal handler in between that allocates moves the words too, and
  * no sum may lose that. It does not move the mark: seq is odd then. */
 MODA_INLINE void moda_shard_set_mark(moda_shard *shard) {
-    shard->before.freed_bytes = (uint64_t)(shard->free_budget - moda_shard_freed_mark(shard));
+    moda_store_relaxed(&shard->before.freed_bytes,
+                       (uint64_t)(shard->free_budget - moda_shard_freed_mark(shard)));
     moda_shard_seq_begin(shard);
     const int64_t allocs = moda_load_relaxed(&shard->alloc_word);
     const int64_t frees = moda_load_relaxed(&shard->free_word);
@@ -163,12 +164,14 @@ MODA_INLINE void moda_shard_set_countdown(moda_shard *shard, int64_t bytes) {
     const uint64_t requested = moda_alloc_word_requested(allocs);
     const uint64_t frees = moda_free_word_blocks(free_word);
     const uint64_t less = (uint64_t)(moda_alloc_word_bytes(allocs) - bytes);
-    shard->before.alloc_count = shard->alloc_base + blocks;
-    shard->before.requested_bytes = shard->requested_base + requested;
-    shard->before.free_count = shard->free_base + frees;
-    shard->before.total_bytes = (uint64_t)(shard->budget - moda_alloc_word_bytes(allocs));
-    shard->before.freed_bytes = (uint64_t)(shard->free_budget - moda_free_word_bytes(free_word));
-    shard->before_what = MODA_BEFORE_COUNTDOWN;
+    moda_counts *before = &shard->before;
+    moda_store_relaxed(&before->alloc_count, shard->alloc_base + blocks);
+    moda_store_relaxed(&before->requested_bytes, shard->requested_base + requested);
+    moda_store_relaxed(&before->free_count, shard->free_base + frees);
+    moda_store_relaxed(&before->total_bytes, (uint64_t)(shard->budget - moda_alloc_word_bytes(allocs)));
+    moda_store_relaxed(&before->freed_bytes,
+                       (uint64_t)(shard->free_budget - moda_free_word_bytes(free_word)));
+    moda_store_relaxed(&shard->before_what, MODA_BEFORE_COUNTDOWN);
     moda_shard_seq_begin(shard);
     moda_own_add(&shard->alloc_base, blocks);
     moda_own_add(&shard->requested_base, requested);
@@ -178,7 +181,7 @@ MODA_INLINE void moda_shard_set_countdown(moda_shard *shard, int64_t bytes) {
     moda_own_subtract(&shard->budget, less);
     moda_own_subtract(&shard->free_budget, less);
     moda_shard_seq_end(shard);
-    shard->before_what = MODA_BEFORE_MARK;
+    moda_store_relaxed(&shard->before_what, MODA_BEFORE_MARK);
 }
 
 /* What a malloc counts, on the fast path: 3 instructions. True if the countdown is below 0 now: then it is to be given
@@ -375,7 +378,8 @@ MODA_INLINE void moda_counts_load(const moda_shard *shard, moda_counts *counts) 
 }
 
 void moda_totals_read(moda_totals *totals);
-/* One shard's counts. False if its owner was in the middle of a change all the while: then they may be wrong. */
+/* One shard's counts. False if its owner was in the middle of a change all the while: then they are those before it, but for
+ * what a handler counted that has come in the middle. */
 bool moda_totals_of_shard(const moda_shard *shard, moda_counts *counts);
 
 /* What a shard has counted since the last reset, or since `from` where that is later. */

@@ -4,7 +4,7 @@
  *
  * Anyone may ask at any time, also a signal handler that interrupted the owner of a shard in the middle
  * of a change: so the wait for an even `seq` is bounded. Another thread may have lost its core there: then it is given
- * ours. No lock, no memory.
+ * ours. Where that does not help, there are the sums before the change, which leaves them as they are. No lock, no memory.
  *
  * Shards are read one after the other, so a plain sum is of no one moment: a block that one thread frees and another
  * one allocates again meanwhile could be in it twice. Therefore what was freed is read once more, behind all of what was
@@ -22,6 +22,22 @@ enum { TRIES = 64, YIELDS = 500 };
 /* How often the sum is taken where much is freed during it. */
 enum { SUMS = 4 };
 
+/* Its owner is in the middle of a change for longer: it has lost its core there, or we have interrupted it. */
+static void load_before(const moda_shard *shard, moda_counts *counts) {
+    const moda_counts *before = &shard->before;
+    const uint32_t seq = moda_load_acquire(&shard->seq);
+    moda_counts_load(shard, counts);
+    if (seq & 1) {
+        counts->freed_bytes = moda_load_relaxed(&before->freed_bytes);
+        if (moda_load_relaxed(&shard->before_what) == MODA_BEFORE_COUNTDOWN) {
+            counts->alloc_count = moda_load_relaxed(&before->alloc_count);
+            counts->free_count = moda_load_relaxed(&before->free_count);
+            counts->total_bytes = moda_load_relaxed(&before->total_bytes);
+            counts->requested_bytes = moda_load_relaxed(&before->requested_bytes);
+        }
+    }
+}
+
 bool moda_totals_of_shard(const moda_shard *shard, moda_counts *counts) {
     for (int i = 0; i < TRIES + YIELDS; i++) {
         const uint32_t before = moda_load_acquire(&shard->seq);
@@ -38,6 +54,7 @@ bool moda_totals_of_shard(const moda_shard *shard, moda_counts *counts) {
             break; /* we have interrupted it */
         }
     }
+    load_before(shard, counts);
     return false;
 }
 

@@ -252,22 +252,55 @@ Test(read, no_changed_byte_and_no_cut_brings_the_reader_down) {
     make_region_free(region);
 }
 
+static moda_shard *first_thread(make_region *region) {
+    moda_shard_block *const block = make_region_at(region, make_region_header(region)->shard_blocks);
+    moda_shard *shard = block->shard;
+    while (shard->state != MODA_SLOT_TAKEN)
+        shard++;
+    return shard;
+}
+
 /* alloc_count has reallocations in it; blocks live has not. Once each realloc was a live block more. */
 Test(read, a_realloc_is_an_allocation_but_no_live_block) {
     make_region *const region = make_region_example();
     make_region_finish(region);
     moda_error error = {.text = ""};
     moda_profile *const before = read_made(region, &error);
-    moda_shard_block *const block = make_region_at(region, make_region_header(region)->shard_blocks);
-    moda_shard *shard = block->shard;
-    while (shard->state != MODA_SLOT_TAKEN)
-        shard++;
+    moda_shard *const shard = first_thread(region);
     shard->alloc_base += 7;
     shard->realloc_count += 7;
     moda_profile *const after = read_made(region, &error);
     cr_assert(before != NULL && after != NULL, "%s", error.text);
     cr_assert_eq(after->totals.alloc_count, before->totals.alloc_count + 7);
     cr_assert_eq(after->totals.live_count, before->totals.live_count);
+    moda_profile_free(before);
+    moda_profile_free(after);
+    make_region_free(region);
+}
+
+/* kill -9, where the countdown is being set: some words are stored, the others not. */
+Test(read, a_thread_killed_in_the_middle_of_a_change_has_its_sums) {
+    make_region *const region = make_region_example();
+    make_region_finish(region);
+    moda_error error = {.text = ""};
+    moda_profile *const before = read_made(region, &error);
+    moda_shard *const shard = first_thread(region);
+    const uint64_t blocks = moda_alloc_word_blocks(shard->alloc_word);
+    shard->before = (moda_counts){
+        .alloc_count = shard->alloc_base + blocks,
+        .free_count = shard->free_base + moda_free_word_blocks(shard->free_word),
+        .total_bytes = (uint64_t)(shard->budget - moda_alloc_word_bytes(shard->alloc_word)),
+        .freed_bytes = (uint64_t)(shard->free_budget - moda_free_word_bytes(shard->free_word)),
+        .requested_bytes = shard->requested_base + moda_alloc_word_requested(shard->alloc_word),
+    };
+    shard->before_what = MODA_BEFORE_COUNTDOWN;
+    shard->seq |= 1;
+    shard->alloc_base += blocks;
+    shard->budget -= 16384;
+    moda_profile *const after = read_made(region, &error);
+    cr_assert(before != NULL && after != NULL, "%s", error.text);
+    cr_assert_eq(after->processes[0].torn, 1);
+    cr_assert_eq(memcmp(&after->totals, &before->totals, sizeof after->totals), 0);
     moda_profile_free(before);
     moda_profile_free(after);
     make_region_free(region);

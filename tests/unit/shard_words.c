@@ -136,6 +136,17 @@ Test(shard_words, an_equal_balance_is_no_new_peak, .init = prepare) {
     cr_assert_eq(moda_shard_thread_peak(shard).count, 1);
 }
 
+/* A reader that the owner's change does not let go on: the sums are those before it. */
+static void check_in_the_middle(void) {
+    moda_counts counts;
+    cr_assert_not(moda_totals_of_shard(shard, &counts));
+    cr_assert_eq(counts.alloc_count, allocs);
+    cr_assert_eq(counts.free_count, frees);
+    cr_assert_eq(counts.total_bytes, total);
+    cr_assert_eq(counts.freed_bytes, freed);
+    cr_assert_eq(counts.requested_bytes, requested);
+}
+
 /* The child's thread is another one; the shard's was caught when some of the words had been stored and the others not. */
 static void fork_in_the_middle(const moda_shard *before, unsigned stored) {
     if (!(stored & 1)) {
@@ -156,6 +167,7 @@ static void fork_in_the_middle(const moda_shard *before, unsigned stored) {
     shard->before_what =
         stored % 2 == 0 ? MODA_BEFORE_COUNTDOWN : MODA_BEFORE_MARK; /* as it is in the middle */
     shard->seq--;
+    check_in_the_middle();
     moda_shard *const of_parent = shard;
     moda_shard_of_thread = moda_registry_take();
     moda_registry_lock();
