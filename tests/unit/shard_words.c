@@ -140,11 +140,11 @@ Test(shard_words, an_equal_balance_is_no_new_peak, .init = prepare) {
 static void check_in_the_middle(void) {
     moda_counts counts;
     cr_assert_not(moda_totals_of_shard(shard, &counts));
-    cr_assert_eq(counts.alloc_count, allocs);
-    cr_assert_eq(counts.free_count, frees);
-    cr_assert_eq(counts.total_bytes, total);
-    cr_assert_eq(counts.freed_bytes, freed);
-    cr_assert_eq(counts.requested_bytes, requested);
+    cr_assert_eq((int64_t)counts.alloc_count, allocs);
+    cr_assert_eq((int64_t)counts.free_count, frees);
+    cr_assert_eq((int64_t)counts.total_bytes, total);
+    cr_assert_eq((int64_t)counts.freed_bytes, freed);
+    cr_assert_eq((int64_t)counts.requested_bytes, requested);
 }
 
 /* The child's thread is another one; the shard's was caught when some of the words had been stored and the others not. */
