@@ -309,7 +309,8 @@ void moda_process_maintain(void) {
         moda_process_forked_unseen();
     }
     moda_region_touch_clock();
-    /* It opens a file, which a sandbox may end the process for; and nobody reads what is in memory but this process. */
+    /* It opens a file, which a sandbox may end the process for: without a profile in a file only for this process itself
+     * (mod_alloc_region); who reads its memory from outside goes without. */
     if (!moda_region_path()) {
         return;
     }

@@ -272,11 +272,11 @@ static void move_earlier_image(const char *path) {
 /* Sees to it that file.path can be ours. */
 static void make_way(void) {
     /* More than once where each of several containers has a process 1. */
-    bool fits = true;
-    while (fits && who_holds(file.path) == ANOTHER) {
-        fits = append_number(file.path, ".", moda_os_pid());
+    place_holder holder = who_holds(file.path);
+    while (holder == ANOTHER && append_number(file.path, ".", moda_os_pid())) {
+        holder = who_holds(file.path);
     }
-    if (who_holds(file.path) == EARLIER_IMAGE) {
+    if (holder == EARLIER_IMAGE) {
         move_earlier_image(file.path);
     }
     moda_os_unlink_file(file.path);

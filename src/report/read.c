@@ -276,34 +276,40 @@ static int open_region_file(FILE *maps, pid_t pid, uint32_t inner) {
     return -1;
 }
 
-/* The last number of a line in the process's status; 0: there is none. */
-static uint64_t status_number(pid_t pid, const char *key) {
+/* What the system says of a process; 0: it does not. */
+typedef struct process_status {
+    uint64_t inner_pid; /* what it takes itself for: in a container it has another number than outside */
+    uint64_t resident_kib, resident_peak_kib;
+} process_status;
+
+static process_status read_status(pid_t pid) {
+    process_status status = {.inner_pid = (uint64_t)pid};
+    const struct {
+        const char *key;
+        uint64_t *number; /* the last one of the line */
+    } lines[] = {{"NSpid:", &status.inner_pid},
+                 {"VmRSS:", &status.resident_kib},
+                 {"VmHWM:", &status.resident_peak_kib}};
     char path[64], line[512];
     snprintf(path, sizeof path, "/proc/%ld/status", (long)pid);
-    FILE *const status = fopen(path, "re");
-    uint64_t number = 0;
-    while (status != NULL && fgets(line, sizeof line, status) != NULL) {
+    FILE *const file = fopen(path, "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
         const char *const last = strrchr(line, '\t');
-        if (strncmp(line, key, strlen(key)) == 0 && last != NULL)
-            number = strtoull(last, NULL, 10);
+        for (size_t i = 0; last != NULL && i < sizeof lines / sizeof *lines; i++)
+            if (strncmp(line, lines[i].key, strlen(lines[i].key)) == 0)
+                *lines[i].number = strtoull(last, NULL, 10);
     }
-    if (status != NULL)
-        fclose(status);
-    return number;
-}
-
-/* What the process takes itself for: in a container it has another number than outside. */
-static uint32_t inner_pid(pid_t pid) {
-    const uint64_t inner = status_number(pid, "NSpid:");
-    return inner != 0 ? (uint32_t)inner : (uint32_t)pid;
+    if (file != NULL)
+        fclose(file);
+    return status;
 }
 
 /* A process looks at its own memory as it ends. Of the profile all that it uses is taken for resident. */
-static void look_up_resident(moda_profile_process *p, pid_t pid) {
+static void note_resident(moda_profile_process *p, const process_status *status) {
     if (p->resident_bytes != 0)
         return;
-    p->resident_bytes = status_number(pid, "VmRSS:") * 1024;
-    p->resident_peak_bytes = status_number(pid, "VmHWM:") * 1024;
+    p->resident_bytes = status->resident_kib * 1024;
+    p->resident_peak_bytes = status->resident_peak_kib * 1024;
     p->region_resident_bytes = p->region_used_bytes;
 }
 
@@ -322,7 +328,9 @@ moda_profile *moda_profile_read_process(pid_t pid, moda_error *error) {
         return NULL;
     }
     moda_reader r = {.fd = -1, .source_size = UINT64_MAX, .is_live = true, .source = source, .error = error};
-    r.fd = open_region_file(maps, pid, inner_pid(pid));
+    const process_status now = read_status(pid);
+    const uint32_t inner = (uint32_t)now.inner_pid;
+    r.fd = open_region_file(maps, pid, inner);
     if (r.fd >= 0) {
         struct stat status;
         if (fstat(r.fd, &status) == 0)
@@ -335,7 +343,7 @@ moda_profile *moda_profile_read_process(pid_t pid, moda_error *error) {
                            "%s: %s cannot be opened: %s (it needs the same user, and"
                            " kernel.yama.ptrace_scope 0; or run the program with MOD_ALLOC_PROFILE=FILE)",
                            source, path, strerror(errno));
-        } else if ((r.base = find_in_memory(maps, r.fd, inner_pid(pid))) == 0) {
+        } else if ((r.base = find_in_memory(maps, r.fd, inner)) == 0) {
             moda_error_set(error, "%s: no profile in its memory, expected it to run on mod-alloc", source);
             close(r.fd);
             r.fd = -1;
@@ -347,7 +355,7 @@ moda_profile *moda_profile_read_process(pid_t pid, moda_error *error) {
     moda_profile *const profile = read_region(&r);
     close(r.fd);
     if (profile != NULL && profile->process_count == 1)
-        look_up_resident(r.process, pid);
+        note_resident(r.process, &now);
     return profile;
 }
 

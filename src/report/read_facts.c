@@ -33,29 +33,27 @@ static void take_clock_of_now(moda_reader *r) {
     h->latest_monotonic_ns = ns;
 }
 
-void moda_read_clock(moda_reader *r) {
-    moda_region_header *const h = &r->header;
-    for (int i = 0; r->is_live && i < MODA_READ_TRIES; i++) {
+/* Fields of the header that a running program changes under a seq, until that holds still. */
+static void fetch_again(moda_reader *r, size_t seq, size_t fields, size_t size) {
+    for (int i = 0; i < MODA_READ_TRIES; i++) {
         uint32_t before, after;
-        if (!moda_read_fetch(r, offsetof(moda_region_header, clock_seq), &before, 4))
+        if (!moda_read_fetch(r, seq, &before, sizeof before))
             break;
         if (before & 1)
             continue;
-        if (!moda_read_fetch(r, offsetof(moda_region_header, latest_ticks), &h->latest_ticks, 16))
+        if (!moda_read_fetch(r, fields, (uint8_t *)&r->header + fields, size))
             break;
-        if (moda_read_fetch(r, offsetof(moda_region_header, clock_seq), &after, 4) && before == after)
+        if (moda_read_fetch(r, seq, &after, sizeof after) && before == after)
             break;
     }
-    for (int i = 0; r->is_live && i < MODA_READ_TRIES; i++) {
-        uint32_t before, after;
-        if (!moda_read_fetch(r, offsetof(moda_region_header, peak_seq), &before, 4))
-            break;
-        if (before & 1)
-            continue;
-        if (!moda_read_fetch(r, offsetof(moda_region_header, peak_bytes), &h->peak_bytes, 24))
-            break;
-        if (moda_read_fetch(r, offsetof(moda_region_header, peak_seq), &after, 4) && before == after)
-            break;
+}
+
+void moda_read_clock(moda_reader *r) {
+    moda_region_header *const h = &r->header;
+    if (r->is_live) {
+        fetch_again(r, offsetof(moda_region_header, clock_seq), offsetof(moda_region_header, latest_ticks),
+                    16);
+        fetch_again(r, offsetof(moda_region_header, peak_seq), offsetof(moda_region_header, peak_bytes), 24);
     }
     if (!r->is_live && ((h->clock_seq & 1) != 0 || (h->peak_seq & 1) != 0))
         r->torn++;

@@ -639,29 +639,23 @@ void moda_text_reconciliation(const moda_report *report, const moda_write_option
                 "kept for later allocations");
         put_sum(&p, "=", "heap, committed", as_int(committed), "");
     }
-    if (committed > 0 && resident > 0) {
-        const int64_t others = moda_values_sum(as_int(resident) - as_int(committed), -as_int(region));
+    if (resident > 0) {
+        const bool is_heap_known = committed > 0;
+        const int64_t heap = is_heap_known ? as_int(committed) : live;
+        const int64_t others = moda_values_sum(as_int(resident) - heap, -as_int(region));
+        const char *const untouched = is_heap_known ? "committed but never touched" : "never touched";
+        const char *const more =
+            is_heap_known ? "code, stacks, other mappings" : "free blocks, code, stacks, other mappings";
         put_sum(&p, "+", "this profile", as_int(region), "");
-        put_sum(&p, others < 0 ? "-" : "+",
-                others < 0 ? "committed but never touched" : "code, stacks, other mappings",
+        put_sum(&p, others < 0 ? "-" : "+", others < 0 ? untouched : more,
                 others == INT64_MIN ? INT64_MAX
                 : others < 0        ? -others
                                     : others,
                 "");
-    } else if (resident > 0) {
-        const int64_t others = moda_values_sum(as_int(resident) - live, -as_int(region));
-        put_sum(&p, "+", "this profile", as_int(region), "");
-        put_sum(&p, others < 0 ? "-" : "+",
-                others < 0 ? "never touched" : "free blocks, code, stacks, other mappings",
-                others == INT64_MIN ? INT64_MAX
-                : others < 0        ? -others
-                                    : others,
-                "");
-    }
-    if (resident > 0)
         put_sum(&p, "=", "resident (RSS)", as_int(resident), "as the system counts");
-    else
+    } else {
         moda_out_text(out, "    the resident size was not looked up\n");
+    }
 }
 
 /* ---- block sizes ---- */

@@ -6,7 +6,6 @@
  */
 #include <pthread.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "region/layout.h"
 #include "whole.h"
@@ -19,19 +18,13 @@ static uint64_t looks(void) {
     return __atomic_load_n(&header->latest_monotonic_ns, __ATOMIC_RELAXED);
 }
 
-static double now_seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 /* Until the next look, or so long; after a pause of the system for 1 MB more, in which a look that is due comes. */
 static bool small_blocks(double seconds) {
     const uint64_t before = looks();
-    const double end = now_seconds() + seconds;
+    const double end = whole_seconds_now() + seconds;
     bool is_over;
     do {
-        is_over = now_seconds() >= end;
+        is_over = whole_seconds_now() >= end;
         for (int i = 0; i < 16000; i++) {
             free(malloc(64));
         }
@@ -109,7 +102,7 @@ int main(void) {
     for (int i = 0; i < 2; i++) {
         while (!small_blocks(1)) {
         }
-        for (const double end = now_seconds() + 0.1; now_seconds() < end;) {
+        for (const double end = whole_seconds_now() + 0.1; whole_seconds_now() < end;) {
             free(malloc(64));
         }
     }

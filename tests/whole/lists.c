@@ -16,7 +16,6 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <time.h>
 
 #include "whole.h"
 
@@ -101,12 +100,6 @@ static void trim(void) {
           after / KB);
 }
 
-static double seconds_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 /* 3 seconds by the clock and 1000 turns: a loaded machine has its turns too. */
 static void collect(void) {
     if (strncmp(mod_alloc_mimalloc_version(), "2.0.", 4) != 0) {
@@ -114,9 +107,10 @@ static void collect(void) {
     }
     fill_lists();
     const size_t before = whole_resident_bytes();
-    const double begin = seconds_now();
+    const double begin = whole_seconds_now();
     size_t after = before;
-    for (int turn = 0; !has_fallen(before, after) && (seconds_now() < begin + 3 || turn < 1000); turn++) {
+    for (int turn = 0; !has_fallen(before, after) && (whole_seconds_now() < begin + 3 || turn < 1000);
+         turn++) {
         for (int i = 0; i < 8; i++) {
             free(malloc(5000));
         }
@@ -144,7 +138,7 @@ static void pages(void) {
     write_blocks(120 * KB);
     const size_t before = whole_resident_bytes();
     for (int turn = 0; turn < 80; turn++) {
-        for (const double begin = seconds_now(); seconds_now() < begin + 0.0004;) {
+        for (const double begin = whole_seconds_now(); whole_seconds_now() < begin + 0.0004;) {
         }
         for (int i = 0; i < 8; i++) {
             free(malloc(5000));

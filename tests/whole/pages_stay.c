@@ -9,7 +9,6 @@
  * should. So what is resident is counted anew then: a loaded machine shows less, and nothing that is not so.
  */
 #include <pthread.h>
-#include <time.h>
 
 #include "whole.h"
 
@@ -17,12 +16,6 @@ enum { LIVE = 8, SIZE_MAX_OF_IT = 30000, IN_TURN = 40, RESIDENT_MAX = 3 << 20 };
 
 /* A turn needs 0.2 ms; empty pages are looked at each 10 ms. */
 static const double pause_seconds = 0.002;
-
-static double seconds_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
 
 static void free_all(void **block) {
     for (size_t i = 0; i < LIVE; i++) {
@@ -37,7 +30,7 @@ static void *replace(void *unused) {
     uint64_t state = 3;
     free(malloc(1));
     size_t before = whole_resident_bytes(), highest = 0;
-    const double begin = seconds_now();
+    const double begin = whole_seconds_now();
     for (double turn = begin, now; turn < begin + 3; turn = now) {
         for (int i = 0; i < IN_TURN; i++) {
             const size_t which = whole_random(&state) % LIVE;
@@ -49,12 +42,12 @@ static void *replace(void *unused) {
         }
         usleep(100);
         const size_t resident = whole_resident_bytes();
-        now = seconds_now();
+        now = whole_seconds_now();
         if (now - turn > pause_seconds) {
             free_all(block);
             malloc_trim(0);
             before = whole_resident_bytes();
-            now = seconds_now();
+            now = whole_seconds_now();
         } else if (resident > before + highest) {
             highest = resident - before;
         }

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "mod_alloc.h"
@@ -180,6 +181,12 @@ __attribute__((unused)) static void whole_compare(const char *file, int line, co
         whole_compare(__FILE__, __LINE__, (what), whole_changed(&(before), &after_),                         \
                       (whole_change){__VA_ARGS__});                                                          \
     } while (0)
+
+__attribute__((unused)) static double whole_seconds_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
 
 /* Bytes of anonymous memory of this process that are resident: counted page by page. Residence as a whole would not do:
  * the kernel maps pages of a library around the one that was asked for, as it has them at hand, and statm leaves out what
